@@ -4,8 +4,10 @@ import os
 
 import jaxtyping
 
+import tests.typecheck  # noqa: F401  the hook below names it in text and does not import it
+
 # Before course_lib is imported: from here on every annotated shape and type is enforced at each call.
-jaxtyping.install_import_hook("course_lib", "beartype.beartype")
+jaxtyping.install_import_hook("course_lib", "tests.typecheck.checked")
 
 import pytest  # noqa: E402
 import torch  # noqa: E402

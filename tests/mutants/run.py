@@ -10,11 +10,13 @@ Run: python -m tests.mutants.run [NAME ...] [--jobs N]   exit 1 if a mutant surv
 import argparse
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
 import tomllib
-from concurrent.futures import ThreadPoolExecutor
+import traceback
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,42 +53,76 @@ def load_mutants() -> list[Mutant]:
     return mutants
 
 
-def run_tests_on(mutant: Mutant, folder: Path) -> int:
-    """In a forked child: pytest's exit status with the mutated copy of the library first on the path."""
+def start(mutant: Mutant, folder: Path) -> int:
+    """Fork a child that runs the tests with the mutated copy of the library first on its path; its process id."""
     shutil.copytree(ROOT / "course_lib", folder / "course_lib", ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__", "mutants"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     target = folder / mutant.file
     target.write_text(mutant.apply(target.read_text("utf-8")), "utf-8")
-    pid = os.fork()
-    if pid == 0:
-        log = os.open(folder / "log", os.O_CREAT | os.O_WRONLY)
-        os.dup2(log, 1), os.dup2(log, 2)
-        os.chdir(folder)
-        sys.path.insert(0, str(folder))
-        sys.dont_write_bytecode = True
-        import pytest
-
-        os._exit(pytest.main(["-x", "-q", "-p", "no:randomly", "-p", "no:xdist", *mutant.tests]))
-    deadline = time.monotonic() + TIME_LIMIT_S
-    while time.monotonic() < deadline:
-        done, status = os.waitpid(pid, os.WNOHANG)
-        if done:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
-    os.kill(pid, 9)
-    os.waitpid(pid, 0)
-    return 1  # an endless loop is noticed by anyone: it counts as red
+    if pid := os.fork():
+        return pid
+    status = 70
+    try:
+        status = run_pytest(mutant.tests, folder)
+    except BaseException:
+        traceback.print_exc()
+    finally:  # whatever happens, the child must not fall back into the parent's code
+        sys.stdout.flush(), sys.stderr.flush()
+        os._exit(status)
 
 
-def judge(mutant: Mutant) -> tuple[Mutant, str]:
-    """'killed', or why not. Only pytest's status 1 (a test failed) counts: 2 to 5 mean that nothing was tested."""
-    with tempfile.TemporaryDirectory(prefix="mutant-") as name:
-        status = run_tests_on(mutant, Path(name))
-        log = (Path(name) / "log").read_text("utf-8", "replace") if status not in (0, 1) else ""
+class FailureCounter:
+    """A pytest plugin that counts the tests that ran and failed; errors of import or collection are none of them."""
+
+    n_failed = 0
+
+    def pytest_runtest_logreport(self, report):
+        self.n_failed += report.failed and report.when == "call"
+
+
+def run_pytest(tests: tuple[str, ...], folder: Path) -> int:
+    """0: all passed; 1: a test ran and failed; anything else: nothing was proven. All output goes to the folder's log."""
+    log = os.open(folder / "log", os.O_CREAT | os.O_WRONLY)
+    os.dup2(log, 1), os.dup2(log, 2)
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    sys.dont_write_bytecode = True
+    for name in [name for name in sys.modules if name.split(".")[0] in ("tests", "course_lib")]:
+        del sys.modules[name]  # the runner itself lives in `tests`; the child must find the copy's
+    import pytest
+
+    counter = FailureCounter()
+    status = pytest.main(["-x", "-q", "-p", "no:xdist", *tests], plugins=[counter])
+    return 1 if counter.n_failed else 71 if status == 1 else int(status)
+
+
+def verdict_of(status: int | None, folder: Path) -> str:
+    """'killed', or why not. Only a test that ran and failed kills: an import that broke proves nothing about the tests."""
     if status in (0, 1):
-        return mutant, ("SURVIVED", "killed")[status]
-    return mutant, f"no verdict, pytest ended with {status}:\n{log[-1500:]}"
+        return ("SURVIVED", "killed")[status]
+    ended = f"no end after {TIME_LIMIT_S} s" if status is None else f"pytest ended with {status}"
+    return f"no verdict, {ended}:\n" + (folder / "log").read_text("utf-8", "replace")[-1500:]
+
+
+def judge(mutants: list[Mutant], n_jobs: int) -> Iterator[tuple[Mutant, str]]:
+    """Yield each mutant with its verdict, `n_jobs` children at a time. No threads: forking beside them can deadlock."""
+    waiting, running = list(reversed(mutants)), {}
+    while waiting or running:
+        while waiting and len(running) < n_jobs:
+            mutant, place = waiting.pop(), tempfile.TemporaryDirectory(prefix="mutant-")
+            running[start(mutant, Path(place.name))] = (mutant, place, time.monotonic() + TIME_LIMIT_S)
+        for pid, (mutant, place, deadline) in list(running.items()):
+            done, status = os.waitpid(pid, os.WNOHANG)
+            if not done and time.monotonic() < deadline:
+                continue
+            if not done:
+                os.kill(pid, signal.SIGKILL)
+                os.waitpid(pid, 0)
+            del running[pid]
+            with place:
+                yield mutant, verdict_of(os.waitstatus_to_exitcode(status) if done else None, Path(place.name))
+        time.sleep(0.02)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -95,20 +131,18 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("names", nargs="*", help="run only mutants whose name contains one of these")
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="children at a time (default: all cores)")
     arguments = parser.parse_args(argv)
-    os.environ |= {"COURSE_HYPOTHESIS_PROFILE": "mutants", "OMP_NUM_THREADS": "1", "PYTEST_DISABLE_PLUGIN_AUTOLOAD": ""}
+    os.environ["COURSE_HYPOTHESIS_PROFILE"] = "mutants"
     import beartype  # noqa: F401  imported here, before the forks, so that no child pays for it again
-    import hypothesis  # noqa: F401
     import torch
 
     torch.set_num_threads(1)
     mutants = [m for m in load_mutants() if not arguments.names or any(n in m.name for n in arguments.names)]
     if not mutants:
         parser.error("no mutant of that name")
-    with ThreadPoolExecutor(arguments.jobs) as pool:
-        verdicts = []
-        for mutant, verdict in pool.map(judge, mutants):
-            verdicts.append(verdict)
-            print(f"{verdict:9}  {mutant.name}", flush=True)
+    verdicts = []
+    for mutant, verdict in judge(mutants, arguments.jobs):
+        verdicts.append(verdict)
+        print(f"{verdict:9}  {mutant.name}", flush=True)
     n_killed = verdicts.count("killed")
     print(f"{n_killed} of {len(mutants)} mutants killed")
     return int(n_killed < len(mutants))
