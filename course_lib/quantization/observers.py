@@ -1,0 +1,240 @@
+r"""Calibration: which range should the codes of an activation cover? (section 3.2)
+
+The weights of a network are known; its activations appear batch by batch, and a few of them are far larger than the rest. A
+wide range makes every step coarse, a narrow one saturates the large values. Each class below watches batches with `observe(X)`
+and then answers with `qparams(n_bits, symmetric, signed)`; they differ only in the range [low, high]:
+
+    (1)  min-max          low = min x,  high = max x                                 nothing saturates
+    (2)  moving average   low <- low + a (min X_t - low),  high likewise             one odd batch counts little
+    (3)  percentile       low = Q(1 - keep),  high = Q(keep)                         a fixed share saturates
+    (4)  least squares    [min, max] cut to [-T, T], T <= max |x|, of least E (x - x_hat)^2
+    (5)  entropy          the T of least KL( P || Q ) over histograms of |x|, see `EntropyObserver`
+
+(1), (3), (4) and (5) depend on the set of values alone: any order of the batches, any cutting, gives the same answer (tested;
+`histogram.py` says why). (2) is an average over time and depends on the order by design.
+
+(3) to (5) differ in what they hold dear: a share, an error, a distribution. None of them looks at the loss of the network; the
+chapter measures which one it agrees with. Left out: ranges for each channel of an activation (they cannot be taken out of the
+sum over channels) and ranges chosen anew for each input (dynamic quantization, chapter 04_2).
+
+Production: torch.ao has MinMaxObserver, MovingAverageMinMaxObserver and HistogramObserver (a squared-error search that moves
+both ends); TensorRT's default calibrator is (5); its percentile calibrator is (3).
+"""
+
+import math
+
+import torch
+from jaxtyping import Float, Integer
+from torch import Tensor
+
+from course_lib._check import check_count, check_fraction, check_number, check_tensor
+from course_lib.quantization.affine import choose_qparams, dequantize, integer_range, quantize
+from course_lib.quantization.histogram import Histogram
+
+
+class _Observer:
+    """What all of them share: a range is turned into a scale and a zero point in one way."""
+
+    def qparams(
+        self, n_bits: int = 8, symmetric: bool = False, signed: bool = False
+    ) -> tuple[Float[Tensor, ""], Integer[Tensor, ""]]:
+        """Scale and zero point of the range found; ValueError before anything was observed."""
+        low, high = self.clip_range(n_bits, symmetric, signed)
+        if not low <= high:
+            raise ValueError(f"{type(self).__name__}: nothing was observed yet; call observe(X) with at least one batch")
+        # Double, as in the searches: [-T, T] puts the affine zero point on a tie, and float32 could fall on its other side.
+        ends = (torch.tensor(end, dtype=torch.float64) for end in (low, high))
+        s, z = choose_qparams(*ends, n_bits, symmetric, signed)
+        return s.to(torch.get_default_dtype()), z
+
+    def clip_range(self, n_bits: int, symmetric: bool, signed: bool) -> tuple[float, float]:
+        """The range [low, high] outside which values saturate; (inf, -inf) while nothing was observed."""
+        raise NotImplementedError
+
+
+class MinMaxObserver(_Observer):
+    r"""The range from the smallest to the largest value seen, equation (1) of this module.
+
+    $$ low = \min_{t} \min X_t, \qquad high = \max_{t} \max X_t $$
+
+    where $X_t$ is batch t.
+
+    Raises ValueError in `observe` for an empty, NaN or infinite batch.
+    Source: Krishnamoorthi 2018, section 3.1.  Notebook: 03_2_quantization.
+    """
+
+    def __init__(self):
+        self.low, self.high = math.inf, -math.inf
+
+    def observe(self, X: Float[Tensor, "*shape"]) -> None:
+        """Look at one batch of activations, of any shape."""
+        check_tensor("MinMaxObserver.observe", "X", X)
+        self.low, self.high = min(self.low, float(X.min())), max(self.high, float(X.max()))
+
+    def clip_range(self, n_bits: int, symmetric: bool, signed: bool) -> tuple[float, float]:
+        """All that was seen."""
+        return self.low, self.high
+
+
+class MovingAverageObserver(_Observer):
+    r"""Exponential averages of each batch's extremes, equation (2) of this module.
+
+    $$ low \leftarrow low + a\,(\min X_t - low), \qquad high \leftarrow high + a\,(\max X_t - high) $$
+
+    where $a$ is `rate`; the first batch sets both. The memory is about 1/a batches long, and the order counts.
+
+    Raises ValueError for a rate outside [0, 1], and in `observe` for an empty, NaN or infinite batch.
+    Source: Jacob et al. 2018, section 3.1 (ranges of activations).  Notebook: 03_2_quantization.
+    """
+
+    def __init__(self, rate: float = 0.1):
+        check_fraction("MovingAverageObserver", "rate", rate)
+        self.rate, self.low, self.high = rate, math.inf, -math.inf
+
+    def observe(self, X: Float[Tensor, "*shape"]) -> None:
+        """Move both ends a share `rate` of the way to this batch's extremes."""
+        check_tensor("MovingAverageObserver.observe", "X", X)
+        low, high = float(X.min()), float(X.max())
+        if self.low > self.high:  # the first batch
+            self.low, self.high = low, high
+        self.low += self.rate * (low - self.low)
+        self.high += self.rate * (high - self.high)
+
+    def clip_range(self, n_bits: int, symmetric: bool, signed: bool) -> tuple[float, float]:
+        """The averages as they stand."""
+        return self.low, self.high
+
+
+class PercentileObserver(_Observer):
+    r"""The range that leaves a share `1 - keep` out at each end, equation (3) of this module.
+
+    $$ low = Q(1 - keep), \qquad high = Q(keep) $$
+
+    where $Q(p)$ is the value below which the share p of all activations lies, read from a histogram: at most one bin wide of
+    the mark (the default has at least 2048 bins between 0 and the largest magnitude).
+
+    Raises ValueError for `keep` outside [0.5, 1], and in `observe` for an empty, NaN or infinite batch.
+    Source: McKinstry et al. 2019, section 3; Wu et al. 2020, section 5.  Notebook: 03_2_quantization.
+    """
+
+    def __init__(self, keep: float = 0.9999, n_bins: int = 8192):
+        check_number("PercentileObserver", "keep", keep, low=0.5)
+        check_fraction("PercentileObserver", "keep", keep)
+        self.keep, self.histogram = keep, Histogram(n_bins)
+
+    def observe(self, X: Float[Tensor, "*shape"]) -> None:
+        """Count one batch."""
+        self.histogram.observe(X)
+
+    def clip_range(self, n_bits: int, symmetric: bool, signed: bool) -> tuple[float, float]:
+        """The two quantiles."""
+        if self.histogram.n_values == 0:
+            return math.inf, -math.inf
+        return self.histogram.quantile(1 - self.keep), self.histogram.quantile(self.keep)
+
+
+class MSEObserver(_Observer):
+    r"""The range of least mean squared error, equation (4) of this module.
+
+    $$ T^* = \arg\min_{T} \sum_k N_k \bigl( x_k - \hat x_k(T) \bigr)^2, \qquad
+       T \in \{1/n,\ 2/n,\ \dots,\ 1\} \cdot \max|x| $$
+
+    where $x_k$ and $N_k$ are centre and count of bin k, and $\hat x_k(T)$ is the value quantized with the range seen, cut to
+    [-T, T]; n is `n_candidates`. The answer depends on the bit width: few bits, narrow range.
+
+    Raises ValueError for a count below 1, and in `observe` for an empty, NaN or infinite batch.
+    Source: Sung et al. 2015; Choukroun et al. 2019; Banner et al. 2019 give the optimum for Gauss and Laplace.
+    Notebook: 03_2_quantization.
+    """
+
+    def __init__(self, n_candidates: int = 100, n_bins: int = 8192):
+        check_count("MSEObserver", "n_candidates", n_candidates)
+        self.n_candidates, self.histogram = n_candidates, Histogram(n_bins)
+
+    def observe(self, X: Float[Tensor, "*shape"]) -> None:
+        """Count one batch."""
+        self.histogram.observe(X)
+
+    def errors(self, n_bits: int, symmetric: bool, signed: bool) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+        """The thresholds T, ascending, and the mean squared error of each, in the squared unit of the data."""
+        full = self.histogram.counts > 0
+        x, n = self.histogram.centres[full], self.histogram.counts[full].double()
+        low, high = self.histogram.low, self.histogram.high
+        T = torch.arange(1, self.n_candidates + 1, dtype=torch.float64) * max(abs(low), abs(high)) / self.n_candidates
+        s, z = choose_qparams(T.neg().clamp(min=min(low, 0)), T.clamp(max=max(high, 0)), n_bits, symmetric, signed)
+        s, z = s[:, None], z[:, None]  # (candidates, 1) against (bins)
+        X = x.expand(len(T), -1)
+        error = (dequantize(quantize(X, s, z, n_bits, signed), s, z) - X).square()
+        return T, error @ n / n.sum()
+
+    def clip_range(self, n_bits: int, symmetric: bool, signed: bool) -> tuple[float, float]:
+        """The extremes seen, stretched to 0 and cut to the best [-T, T]; the widest of equals."""
+        if self.histogram.n_values == 0:
+            return math.inf, -math.inf
+        T, error = self.errors(n_bits, symmetric, signed)
+        best = float(T[error == error.min()].max())
+        return max(min(self.histogram.low, 0.0), -best), min(max(self.histogram.high, 0.0), best)
+
+
+class EntropyObserver(_Observer):
+    r"""TensorRT's calibration: the threshold whose quantized histogram is closest to the original, equation (5).
+
+    $$ T^* = \arg\min_{T} \sum_k P_k \ln \frac{P_k}{Q_k} $$
+
+    where, for T at the upper edge of bin i: P is the histogram of |x| up to bin i, the counts beyond T added to its last bin
+    (they saturate there); Q takes the same bins *without* those counts, cut into as many equal stretches as there are levels on
+    one side ($2^{b-1}$ signed, $2^b$ unsigned), each stretch's total spread evenly over its bins where P is not empty. Both are
+    normalized; a T whose Q is empty where P is not has infinite divergence. Clipping much, the last bin of P towers over that
+    of Q; clipping little, the stretches blur the bulk: the minimum lies between.
+
+    Raises in `observe` ValueError for an empty, NaN or infinite batch.
+    Source: Migacz 2017 (8-bit inference with TensorRT), calibration algorithm.  Notebook: 03_2_quantization.
+    """
+
+    def __init__(self, n_bins: int = 4096):
+        self.histogram = Histogram(n_bins)
+
+    def observe(self, X: Float[Tensor, "*shape"]) -> None:
+        """Count one batch."""
+        self.histogram.observe(X)
+
+    def divergences(self, n_levels: int) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
+        """The thresholds T, ascending, and KL(P || Q) of each, in nats. One threshold where all data lie in few bins."""
+        counts = self.histogram.magnitudes()
+        i = torch.arange(min(n_levels, len(counts)), len(counts) + 1)  # how many bins are kept
+        return i.double() * self.histogram.width, _divergences(counts, i, n_levels)
+
+    def clip_range(self, n_bits: int, symmetric: bool, signed: bool) -> tuple[float, float]:
+        """The extremes seen, stretched to 0 and cut to the best [-T, T]; the widest of equals."""
+        if self.histogram.n_values == 0:
+            return math.inf, -math.inf
+        q_max = integer_range(n_bits, signed)[1]
+        T, divergence = self.divergences(q_max + 1)
+        best = float(T[divergence == divergence.min()].max())
+        return max(min(self.histogram.low, 0.0), -best), min(max(self.histogram.high, 0.0), best)
+
+
+def _divergences(counts: Tensor, i: Tensor, n_levels: int) -> Tensor:
+    """KL(P || Q) for each number i of bins kept, by cumulative sums: inside a stretch Q is constant, so only totals matter.
+
+    sum_k P_k ln P_k - sum over stretches of (P's total) ln(Q's value); a test spells the recipe out bin by bin.
+    """
+    zero = torch.zeros(1, dtype=torch.float64)
+    below = torch.cat([zero, counts.cumsum(0)])  # below[i]: how many values lie in the first i bins
+    filled_below = torch.cat([zero, (counts > 0).double().cumsum(0)])
+    n, tail = below[-1], below[-1] - below[i]
+    share = counts / n
+    p_log_p = torch.cat([zero, torch.special.xlogy(share, share).cumsum(0)])
+    last = (counts[i - 1] + tail) / n
+    # Bin k of the first i belongs to stretch floor(k n_levels / i), so stretch j begins at bin ceil(j i / n_levels).
+    begin = (torch.arange(n_levels + 1) * i[:, None] + n_levels - 1) // n_levels  # (i, n_levels + 1)
+    total, filled = below[begin].diff(dim=1), filled_below[begin].diff(dim=1)
+    # Which stretch holds the last bin: the last one, unless there are fewer bins than stretches.
+    row, end = torch.arange(len(i)), (i - 1) * n_levels // i
+    filled[row, end] += (counts[i - 1] == 0) & (tail > 0)
+    P = total / n
+    P[row, end] += tail / n
+    Q = total / filled.clamp(min=1) / below[i][:, None]
+    # xlogy(0, 0) = 0, and a positive P over an empty Q gives infinity. No value below the threshold: 0 / 0, no Q at all.
+    divergence = p_log_p[i - 1] + torch.special.xlogy(last, last) - torch.special.xlogy(P, Q).sum(dim=1)
+    return divergence.nan_to_num(nan=math.inf, posinf=math.inf)
