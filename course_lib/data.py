@@ -18,7 +18,6 @@ index. Torchvision divides by 255; the pinned file has k / 256.
 import gzip
 import os
 import pickle
-import tempfile
 import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -167,9 +166,10 @@ def _table_of(parts: object) -> np.ndarray:
 
 
 def _save_atomically(path: Path, table: np.ndarray) -> None:
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".mnist-", delete=False) as file:
+    partial = path.with_suffix(".part")  # nobody else writes it: the caller holds the lock
+    with open(partial, "wb") as file:
         np.save(file, table)
-    os.replace(file.name, path)
+    os.replace(partial, path)
 
 
 def _balanced_choice(name: str, labels: Tensor, n: int, seed: int) -> Tensor:

@@ -13,6 +13,9 @@ With $G_t$ the gradient at step t = 1, 2, ... and every product taken weight by 
     (7)  G_t  <-  G_t + weight_decay W       before (1)..(6): the gradient of weight_decay/2 |W|^2, "L2"
     (8)  W    <-  W - lr weight_decay W      before (6), G_t untouched: decoupled decay, AdamW
 
+On a parabola of curvature a (loss a w^2 / 2, so G = a w) a step of (1), (2) or (3) is a 2 x 2 matrix applied to (w, V), so
+how fast it converges, or diverges, is known before it runs: by its largest eigenvalue, see `contraction`.
+
 A constant gradient makes V grow to G / (1 - momentum): momentum 0.9 walks ten times as far as lr says. In (6) the size of the
 gradient cancels: the first step is lr in every coordinate, whatever the loss is multiplied by. That is also why (7) hardly
 works under Adam, where the decay is divided by sqrt(v_hat) with the rest, and why (8) exists.
@@ -209,3 +212,32 @@ class AdamW(Adam):
     def _decay(self, W: Tensor, G: Tensor) -> Tensor:
         W.mul_(1 - self.lr * self.weight_decay)  # (8)
         return G
+
+
+def contraction(lr: float, curvature: float, momentum: float = 0.0, nesterov: bool = False) -> float:
+    r"""The factor per step by which SGD nears the bottom of a parabola in the long run; 1 or more: it never arrives.
+
+    $$ \begin{pmatrix} w_{t+1} \\ V_{t+1} \end{pmatrix} =
+       \begin{pmatrix} 1 - \eta a c & -\eta \mu c' \\ a & \mu \end{pmatrix}
+       \begin{pmatrix} w_t \\ V_t \end{pmatrix}, \qquad \rho = \max |\text{eigenvalue}| $$
+
+    where $a$ is `curvature` (loss $a w^2/2$), $c = c' = 1$ for momentum (2) and $c = 1 + \mu$, $c' = \mu$ for Nesterov (3).
+    Without momentum $\rho = |1 - \eta a|$, below 1 for $\eta < 2/a$; with it the limit is $\eta < 2(1 + \mu)/a$, and where the
+    eigenvalues are complex $\rho = \sqrt\mu$, whatever the curvature. A valley with several curvatures is as slow as its
+    slowest direction.
+
+    Raises ValueError for lr or curvature below 0, momentum outside [0, 1).
+    Source: Polyak 1964, section 3; Goh 2017 (Distill, "Why momentum really works").  Notebook: 02_2_training.
+    """
+    check_number("contraction", "lr", lr, low=0.0)
+    check_number("contraction", "curvature", curvature, low=0.0)
+    check_number("contraction", "momentum", momentum, low=0.0)
+    if momentum >= 1:
+        raise ValueError(f"contraction: momentum must be below 1, got {momentum}")
+    c, c_prime = (1 + momentum, momentum) if nesterov else (1.0, 1.0)
+    trace = 1 - lr * curvature * c + momentum
+    determinant = (1 - lr * curvature * c) * momentum + lr * momentum * c_prime * curvature
+    discriminant = trace * trace - 4 * determinant
+    if discriminant < 0:  # a complex pair: both have the modulus sqrt(determinant)
+        return math.sqrt(determinant)
+    return (abs(trace) + math.sqrt(discriminant)) / 2

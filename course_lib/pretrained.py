@@ -18,7 +18,6 @@ recipe is a usual one. Hubs keep weights likewise (a hash in the name, a lock, s
 import hashlib
 import json
 import os
-import tempfile
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -48,7 +47,6 @@ class Recipe:
     batch_size: int
     lr: float
     warmup: float = 0.05  # fraction of all steps
-    max_errors: int = 10_000  # of 10,000 test images; more than this and something is broken
 
 
 MAKERS: dict[str, Callable[[int], nn.Sequential]] = {
@@ -57,10 +55,12 @@ MAKERS: dict[str, Callable[[int], nn.Sequential]] = {
     "hinton_teacher": models.hinton_teacher,
 }
 RECIPES: dict[str, Recipe] = {
-    "lenet_300_100": Recipe(n_epochs=10, batch_size=128, lr=1e-3, max_errors=200),
-    "lenet_5": Recipe(n_epochs=2, batch_size=64, lr=2e-3, max_errors=130),
-    "hinton_teacher": Recipe(n_epochs=4, batch_size=128, lr=1e-3, max_errors=160),
+    "lenet_300_100": Recipe(n_epochs=10, batch_size=128, lr=1e-3),
+    "lenet_5": Recipe(n_epochs=2, batch_size=64, lr=2e-3),
+    "hinton_teacher": Recipe(n_epochs=4, batch_size=128, lr=1e-3),
 }
+# Of 10,000 test images; a run of ours with more is broken. Margin: about five standard deviations of the count, sqrt(errors).
+MAX_ERRORS = {"lenet_300_100": 240, "lenet_5": 130, "hinton_teacher": 215}
 
 
 def trained(name: str, seed: int = 0, progress: bool = True) -> nn.Sequential:
@@ -148,8 +148,8 @@ def _train(name: str, model: nn.Sequential, seed: int, progress: bool) -> int:
         errors = _count_errors(model.eval(), digits)
     finally:
         torch.set_num_threads(n_threads)
-    if errors > recipe.max_errors:
-        raise RuntimeError(f"trained: {name} ended with {errors} test errors, more than {recipe.max_errors}; please report it")
+    if errors > MAX_ERRORS[name]:
+        raise RuntimeError(f"trained: {name} ended with {errors} test errors, more than {MAX_ERRORS[name]}; please report it")
     if progress:
         print(f"{name}: {errors} of {len(digits.test_labels)} test images wrong ({errors / len(digits.test_labels):.2%})")
     return errors
@@ -164,9 +164,10 @@ def _count_errors(model: nn.Module, digits: Digits) -> int:
 def _save(path: Path, model: nn.Module, errors: int) -> None:
     """One `.npz` of plain arrays, no pickle, put in place by one rename."""
     arrays = {name: W.numpy() for name, W in model.state_dict().items()}
-    with tempfile.NamedTemporaryFile(dir=path.parent, prefix=".trained-", delete=False) as file:
+    partial = path.with_suffix(".part")  # nobody else writes it: the caller holds the lock
+    with open(partial, "wb") as file:
         np.savez(file, **arrays, **{"test errors": np.array(errors)})
-    os.replace(file.name, path)
+    os.replace(partial, path)
 
 
 def _load(path: Path, model: nn.Module) -> int | None:

@@ -47,7 +47,7 @@ def cross_entropy(logits: Float[Tensor, "B C"], labels: Int[Tensor, "B"]) -> Flo
 
     Raises ValueError for empty or mismatched input and for labels outside 0..C-1, TypeError for what is no tensor.
     Source: the softmax loss, Bridle 1990; log-sum-exp, Blanchard, Higham & Higham 2021, eq. (1.3).
-    Notebook: 02_2_training, 03_3_knowledge_distillation.
+    Notebook: 02_2_training.
     """
     check_tensor("cross_entropy", "logits", logits, ndim=2, finite=False)
     check_tensor("cross_entropy", "labels", labels, ndim=1)
@@ -210,7 +210,7 @@ def train(
 ) -> History:
     r"""Train `model` in place on batches of (X, targets) and return its History.
 
-    $$ \theta_{t+1} = \mathrm{step}\bigl(\theta_t,\; \tfrac1B \textstyle\sum_{i \in \text{batch } t} \nabla L_i(\theta_t)\bigr) $$
+    $$ \theta_{t+1} = \mathrm{step}(\theta_t, \tfrac1B \textstyle\sum_{i \in \text{batch } t} \nabla L_i(\theta_t)) $$
 
     X: samples along dim 0.  targets: a tensor, or a tuple of tensors, indexed like X; `loss_fn(outputs, *targets_of_the_batch)`
     must be a mean over the batch.  `outputs = (forward or model)(x)`.  optimizer: ours or torch's; Adam with lr 1e-3 if None.

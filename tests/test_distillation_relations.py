@@ -97,6 +97,14 @@ def test_samples_that_coincide_train_without_nan():
     assert distance_loss(torch.zeros(2, 1), torch.zeros(2, 1)) == 0
 
 
+def test_a_triple_has_three_different_samples():
+    """Samples 0 and 1 coincide for the student alone. The cosine at [j, i, i] is then 0 for it and 1 for the teacher; such an
+    entry is no triple and must not count."""
+    H_s, H_t = torch.tensor([[0.0], [0.0], [1.0]]), torch.tensor([[0.0], [1.0], [2.0]])
+    # Corner 0: (1, 2): teacher 1, student 0. Corner 1: (0, 2): -1, 0. Corner 2: (0, 1): 1, 1. Each in both orders, 6 triples.
+    assert angle_loss(H_s, H_t).item() == pytest.approx(2 * (0.5 + 0.5 + 0) / 6)
+
+
 def test_gradient_is_that_of_the_formula():
     """gradcheck compares with central differences in double precision."""
     H_s, H_t = randn(1, 5, 2).requires_grad_(), randn(2, 5, 3)

@@ -78,10 +78,10 @@ def test_pairing_matters():
 
 
 def test_equals_are_told_apart_about_once_in_twenty():
-    """4,000 comparisons of the same method: 5 % false verdicts, standard deviation 0.34 %."""
-    draws = torch.randn(4000, 2, 3, dtype=torch.float64).tolist()
+    """1,000 comparisons of the same method: 5 % false verdicts, standard deviation 0.69 %."""
+    draws = torch.randn(1000, 2, 3, dtype=torch.float64).tolist()
     false = sum(verdict(c, b) != "no difference shown" for c, b in draws)
-    assert abs(false / 4000 - 0.05) < 5 * 0.0035
+    assert abs(false / 1000 - 0.05) < 5 * 0.0069
 
 
 @given(st.integers(0, 300), st.integers(0, 300))

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
-from course_lib.optimizers import SGD, Adam, AdamW
+from course_lib.optimizers import SGD, Adam, AdamW, contraction
 
 N_STEPS = 12
 EPS = 2.0**-52
@@ -274,3 +274,36 @@ def test_a_rate_that_became_nan_is_refused_at_the_step():
     optimizer.lr = float("nan")
     with pytest.raises(ValueError, match="lr must be a finite"):
         optimizer.step()
+
+
+def step_matrix(lr, a, momentum, nesterov):
+    """Column by column: one step of SGD from (w, V) = (1, 0) and from (0, 1), on the parabola a w^2 / 2."""
+    columns = []
+    for w, V in ((1.0, 0.0), (0.0, 1.0)):
+        W = torch.tensor([w], dtype=torch.float64, requires_grad=True)
+        optimizer = SGD([W], lr=lr, momentum=momentum, nesterov=nesterov)
+        optimizer.state[0]["V"] = torch.tensor([V], dtype=torch.float64)
+        W.grad = a * W.detach()
+        optimizer.step()
+        columns.append(torch.cat([W.detach(), optimizer.state[0]["V"]]))
+    return torch.stack(columns, dim=1)
+
+
+@given(st.floats(1e-3, 5.0), st.floats(1e-3, 5.0), st.floats(0.01, 0.99), st.booleans())
+def test_the_contraction_is_the_largest_eigenvalue_of_a_step(lr, a, momentum, nesterov):
+    """Near a double eigenvalue the root of the discriminant magnifies roundings to sqrt(2^-52): hence 1e-6."""
+    expected = torch.linalg.eigvals(step_matrix(lr, a, momentum, nesterov)).abs().max().item()
+    assert contraction(lr, a, momentum, nesterov) == pytest.approx(expected, abs=1e-6, rel=1e-6)
+
+
+def test_hand_examples_of_the_contraction():
+    """|1 - lr a|; 1 at lr = 2 / a; with momentum, 1 at 2 (1 + momentum) / a and sqrt(momentum) in between."""
+    assert contraction(0.25, 1.0) == 0.75 and contraction(0.5, 4.0) == 1.0 and contraction(1.0, 1.0) == 0.0
+    assert contraction(0.75, 4.0, momentum=0.5) == 1.0 and contraction(0.3, 4.0, momentum=0.25) == 0.5
+    assert contraction(0.5, 0.0) == 1.0  # a flat direction: nothing moves
+
+
+@pytest.mark.parametrize("bad, says", [((-1.0, 1.0), "lr"), ((1.0, -1.0), "curvature"), ((1.0, 1.0, 1.0), "below 1")])
+def test_an_impossible_contraction_is_refused(bad, says):
+    with pytest.raises(ValueError, match=says):
+        contraction(*bad)

@@ -248,8 +248,10 @@ def divergence_spelled_out(counts, i, n_levels):
 
 @given(seeds, st.sampled_from([4, 8, 16]))
 def test_divergences_are_the_recipe_spelled_out(seed, n_levels):
-    o = seen(EntropyObserver(n_bins=128), activations(seed))
+    X, count_zeros = activations(seed), bool(seed // 2 % 2)
+    o = seen(EntropyObserver(n_bins=128, count_zeros=count_zeros), X)
     counts = o.histogram.magnitudes().tolist()
+    counts[0] -= 0 if count_zeros else int((X == 0).sum())
     T, found = o.divergences(n_levels)
     first = min(n_levels, len(counts))
     assert T.tolist() == [i * o.histogram.width for i in range(first, len(counts) + 1)]
@@ -269,6 +271,17 @@ def test_entropy_cuts_far_outliers():
     X = torch.randn(20_000, generator=torch.Generator().manual_seed(0)).abs()
     X[:20] = 40
     assert seen(EntropyObserver(), X).clip_range(4, False, False)[1] < 10
+
+
+def test_exact_zeros_do_not_move_the_threshold_unless_they_are_counted():
+    """Every grid holds 0. Counted, a spike of zeros makes the rest negligible and the recipe clips it."""
+    X = torch.randn(5000, generator=torch.Generator().manual_seed(0)).abs()
+    spiked = torch.cat([X, torch.zeros(20_000)])
+    without, with_zeros, counted = (
+        seen(o, x).clip_range(4, False, False)[1]
+        for o, x in ((EntropyObserver(), X), (EntropyObserver(), spiked), (EntropyObserver(count_zeros=True), spiked))
+    )
+    assert without == with_zeros and counted < 0.5 * without
 
 
 def test_entropy_keeps_what_fits():

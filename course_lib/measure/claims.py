@@ -21,6 +21,7 @@ forty rows needs a stricter `confidence`. `scipy.stats` has t and the binomial; 
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from statistics import fmean, stdev
 
 from jaxtyping import Float, Int
@@ -43,6 +44,7 @@ def _t_probability(t: float, df: int) -> float:
     return 2 / math.pi * (angle + s * total) if df % 2 else s * total
 
 
+@cache
 def _t_quantile(confidence: float, df: int) -> float:
     """The t with P(|T| <= t) = confidence, by bisection to the last bit."""
     low, high = 0.0, 1.0
@@ -62,7 +64,7 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     give an interval of width 0.
 
     Raises ValueError for fewer than 2 values, NaN or infinite ones, or confidence outside (0, 1).
-    Source: Student 1908, table for z, in Fisher's form.  Notebook: 02_2_training, 02_1_core_concepts.
+    Source: Student 1908, table for z, in Fisher's form.  Notebook: 02_2_training.
     """
     values = [float(v) for v in values]
     if len(values) < 2:
@@ -93,7 +95,7 @@ def verdict(
 
     Raises ValueError for fewer than 3 seeds, lists of different length, NaN, a negative margin.
     Source: paired t-test, Student 1908; several seeds, Bouthillier et al. 2021 (MLSys).
-    Notebook: 02_2_training, 02_1_core_concepts.
+    Notebook: 02_2_training.
     """
     candidate, baseline = list(candidate), list(baseline)
     if len(candidate) != len(baseline):
@@ -114,7 +116,7 @@ def mcnemar_p(broken: int, mended: int) -> float:
     where b is `broken` (only the first model right) and m `mended` (only the second). No flips at all: p = 1.
 
     Raises ValueError for negative counts.
-    Source: McNemar 1947; exact form, Dietterich 1998, section 3.1.  Notebook: 02_2_training, 02_1_core_concepts.
+    Source: McNemar 1947; exact form, Dietterich 1998, section 3.1.  Notebook: 02_2_training.
     """
     check_count("mcnemar_p", "broken", broken, low=0)
     check_count("mcnemar_p", "mended", mended, low=0)
@@ -138,7 +140,7 @@ def verdict_on_test_set(
     methods that made them needs seeds and `verdict`.
 
     Raises ValueError for empty, NaN or mismatched input, or confidence outside [0, 1].
-    Source: McNemar 1947; Dietterich 1998, section 3.1.  Notebook: 02_2_training, 02_1_core_concepts.
+    Source: McNemar 1947; Dietterich 1998, section 3.1.  Notebook: 02_2_training.
     """
     check_fraction("verdict_on_test_set", "confidence", confidence)
     changed = flips(baseline, candidate, labels)

@@ -1,13 +1,13 @@
 r"""How good a classifier is, and how sure one may be of that number (sections 1, 2 and 7.1).
 
-    (1)  accuracy  a = k / n                                           k right answers among n
-    (2)  ( a + z^2/2n  +-  z sqrt( a (1 - a)/n + z^2/4n^2 ) ) / ( 1 + z^2/n )         its interval (Wilson)
+    (1)  accuracy  =  k / n                                            k right answers among n
+    (2)  ( k + z^2/2  +-  z sqrt( k (n - k)/n + z^2/4 ) ) / ( n + z^2 )               its interval (Wilson)
     (3)  ECE  =  sum_b  n_b / n  | accuracy of bin b  -  mean confidence of bin b |    calibration error
     (4)  agreement  =  share of samples on which two models give the same class
     (5)  k_before - k_after  =  broken - mended                        flips: right -> wrong, wrong -> right
 
 (2) is needed because a test set is a sample: 98.0 % on 10,000 images means "between 97.7 % and 98.3 %", and two models 0.2 %
-apart have not been told apart by it. The simpler a +- z sqrt(a(1-a)/n) has width 0 when no error is seen; (2) has not.
+apart have not been told apart by it. The simpler k/n +- z sqrt(k (n - k)/n) / n has width 0 when no error is seen; (2) has not.
 (5) is why an unchanged accuracy does not mean an unchanged model: a compressed network can break 50 answers and mend 50.
 
 Left out: top-5 accuracy, ROC curves, regression. `torchmetrics` and scikit-learn have those; both give (1) without (2).
@@ -72,7 +72,7 @@ def n_errors(model: nn.Module, X: Float[Tensor, "n *shape"], labels: Int[Tensor,
 def accuracy(model: nn.Module, X: Float[Tensor, "n *shape"], labels: Int[Tensor, "n"]) -> float:
     r"""The share of right answers, a fraction, eq. (1). Quote it with n, or with `accuracy_interval`.
 
-    $$ a = 1 - n_{\text{errors}} / n $$
+    $$ \text{accuracy} = 1 - n_{\text{errors}} / n $$
 
     Raises as `n_errors` does.
     Source: counting.  Notebook: 02_2_training.
@@ -83,14 +83,15 @@ def accuracy(model: nn.Module, X: Float[Tensor, "n *shape"], labels: Int[Tensor,
 def accuracy_interval(n_correct: int, n: int, confidence: float = 0.95) -> tuple[float, float]:
     r"""Wilson's interval for the accuracy behind `n_correct` right answers of `n`, eq. (2).
 
-    $$ \frac{a + \frac{z^2}{2n} \pm z \sqrt{\frac{a(1-a)}{n} + \frac{z^2}{4n^2}}}{1 + \frac{z^2}{n}}, \qquad
+    $$ \frac{k + \frac{z^2}{2} \pm z \sqrt{\frac{k (n - k)}{n} + \frac{z^2}{4}}}{n + z^2}, \qquad
        z = \Phi^{-1}\bigl(\tfrac{1 + \text{confidence}}{2}\bigr) $$
 
-    It holds the accuracies that would not be surprised by what was seen; it lies inside [0, 1] and never has width 0. For
-    fresh samples of the same kind, and one model: two models on one test set are compared by `verdict_on_test_set`.
+    where k is `n_correct` and $\Phi$ the distribution function of the standard Gaussian (z = 1.96 at 0.95). It holds the
+    accuracies that would not be surprised by what was seen; it lies inside [0, 1] and never has width 0. For fresh samples of
+    the same kind, and one model: two models on one test set are compared by `verdict_on_test_set`.
 
     Raises ValueError unless 0 <= n_correct <= n, n >= 1 and 0 < confidence < 1.
-    Source: Wilson 1927, eq. (4); Brown, Cai & DasGupta 2001.  Notebook: 02_2_training, 02_1_core_concepts.
+    Source: Wilson 1927, eq. (4); Brown, Cai & DasGupta 2001.  Notebook: 02_2_training.
     """
     check_count("accuracy_interval", "n", n)
     check_count("accuracy_interval", "n_correct", n_correct, low=0)
@@ -98,12 +99,11 @@ def accuracy_interval(n_correct: int, n: int, confidence: float = 0.95) -> tuple
     if n_correct > n or confidence in (0, 1):
         raise ValueError(f"accuracy_interval: need n_correct <= n and 0 < confidence < 1, got {n_correct}, {n}, {confidence}")
     z = NormalDist().inv_cdf((1 + confidence) / 2)
-    a = n_correct / n
-    middle = a + z * z / (2 * n)
-    half = z * math.sqrt(a * (1 - a) / n + z * z / (4 * n * n))
+    middle = n_correct + z * z / 2
+    half = z * math.sqrt(n_correct * (n - n_correct) / n + z * z / 4)
     # Exact arithmetic gives 0 for no right answer and 1 for all; rounding may land beside them.
-    low = 0.0 if n_correct == 0 else (middle - half) / (1 + z * z / n)
-    high = 1.0 if n_correct == n else (middle + half) / (1 + z * z / n)
+    low = 0.0 if n_correct == 0 else (middle - half) / (n + z * z)
+    high = 1.0 if n_correct == n else (middle + half) / (n + z * z)
     return low, high
 
 
@@ -144,7 +144,7 @@ def agreement(logits_a: Float[Tensor, "n C"], logits_b: Float[Tensor, "n C"]) ->
     $$ \frac1n \#\{ i : \arg\max_c u^a_{ic} = \arg\max_c u^b_{ic} \} $$
 
     Raises ValueError for empty, NaN or differently shaped logits.
-    Source: counting; used as "fidelity" by Stanton et al. 2021, eq. (5).  Notebook: 02_2_training, 03_3_knowledge_distillation.
+    Source: counting; used as "fidelity" by Stanton et al. 2021, eq. (5).  Notebook: 02_2_training.
     """
     _check_pair("agreement", logits_a, logits_b)
     return float((logits_a.argmax(dim=1) == logits_b.argmax(dim=1)).double().mean())

@@ -58,7 +58,7 @@ def n_parameters(model: nn.Module) -> int:
     A model without parameters (a ReLU) has 0.
     Raises TypeError for what is no nn.Module.
     Source: counting; LeNet-300-100 and LeNet-5, LeCun et al. 1998, in Caffe's version.
-    Notebook: 02_2_training, 01_background, 02_1_core_concepts.
+    Notebook: 02_2_training.
     """
     return sum(W.numel() for W in _weights(model))
 
@@ -71,7 +71,7 @@ def n_nonzero(model: nn.Module) -> int:
 
     A NaN is not zero and is counted. Not a size: where the zeros are must be stored too, see `course_lib.storage`.
     Raises TypeError for what is no nn.Module.
-    Source: counting.  Notebook: 02_2_training, 03_1_weight_pruning.
+    Source: counting.  Notebook: 02_2_training.
     """
     return sum(int(torch.count_nonzero(W)) for W in _weights(model))
 
@@ -83,7 +83,7 @@ def sparsity(model: nn.Module) -> float:
 
     Biases are in the denominator, so a network whose weight matrices are pruned to 90 % shows slightly less.
     Raises TypeError for what is no nn.Module; ValueError for a model without parameters.
-    Source: counting.  Notebook: 02_2_training, 03_1_weight_pruning.
+    Source: counting.  Notebook: 02_2_training.
     """
     n = n_parameters(model)
     if n == 0:
@@ -98,7 +98,7 @@ def dense_bytes(model: nn.Module, n_bits: int = 32) -> int:
 
     A yardstick and not a file: no scales, codebooks, masks, names, checksum.
     Raises TypeError for what is no nn.Module; ValueError unless n_bits is a whole number from 1 to 64.
-    Source: counting.  Notebook: 02_2_training, 01_background.
+    Source: counting.  Notebook: 02_2_training.
     """
     check_n_bits("dense_bytes", n_bits, low=1, high=64)
     return -(-n_parameters(model) * n_bits // 8)
@@ -124,7 +124,7 @@ def macs(model: nn.Module, x: Tensor) -> dict[str, int]:
 
     Raises TypeError for what is no nn.Module; ValueError for an empty x.
     Source: counting; the LeNet-5 numbers are in Han et al. 2015, table 4 (theirs are FLOPs, twice ours).
-    Notebook: 02_2_training, 01_background.
+    Notebook: 02_2_training.
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"macs: model must be a torch.nn.Module, got {type(model).__name__}")

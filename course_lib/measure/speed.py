@@ -43,7 +43,7 @@ from course_lib._check import check_count, check_number
 class Latency:
     """Seconds of one call: `median_s`, and a 95 % interval [`low_s`, `high_s`] of that median, eqs. (1)-(2).
 
-    Source: order statistics, David & Nagaraja 2003, section 7.1.  Notebook: 02_2_training, 01_background.
+    Source: order statistics, David & Nagaraja 2003, section 7.1.  Notebook: 02_2_training.
     """
 
     median_s: float
@@ -61,7 +61,7 @@ class Latency:
 class SpeedRatio:
     """How many times faster `other` is than `baseline` (above 1 = faster), with a 95 % interval [`low`, `high`], eq. (3).
 
-    Source: order statistics, David & Nagaraja 2003, section 7.1.  Notebook: 02_2_training, 01_background.
+    Source: order statistics, David & Nagaraja 2003, section 7.1.  Notebook: 02_2_training.
     """
 
     ratio: float
@@ -135,7 +135,7 @@ def latency(
     call shorter than this (seconds) is repeated inside one measurement, since a clock's own cost is about 100 ns.
 
     Raises TypeError for what cannot be called, ValueError for counts below 1.
-    Source: David & Nagaraja 2003 (Order Statistics), section 7.1, eq. (7.1.1).  Notebook: 02_2_training, 01_background.
+    Source: David & Nagaraja 2003 (Order Statistics), section 7.1, eq. (7.1.1).  Notebook: 02_2_training.
     """
     _check_speed("latency", {"fn": fn}, n_repeats, n_warmup, n_threads, at_least_s)
     with _quiet(n_threads):
@@ -160,7 +160,7 @@ def speed_ratio(
     The two run in turn, order changing from pair to pair. An interval that contains 1 shows no difference.
 
     Raises TypeError for what cannot be called, ValueError for counts below 1.
-    Source: paired comparison; the interval is that of `latency`.  Notebook: 02_2_training, 01_background.
+    Source: paired comparison; the interval is that of `latency`.  Notebook: 02_2_training.
     """
     fns = {"baseline": baseline, "other": other}
     _check_speed("speed_ratio", fns, n_repeats, n_warmup, n_threads, at_least_s)
@@ -185,7 +185,7 @@ def peak_memory(fn: Callable[[], object]) -> int:
     can be predicted from shapes. CPU tensors only.
 
     Raises TypeError for what cannot be called; what `fn` raises passes through.
-    Source: torch.profiler, `profile_memory=True`.  Notebook: 02_2_training, 01_background.
+    Source: torch.profiler, `profile_memory=True`.  Notebook: 02_2_training.
     """
     _check_speed("peak_memory", {"fn": fn}, 1, 1, 1, 0.0)
     # The tracer behind the profiler prints a line at each start and stop unless told, before its first use, to keep quiet.

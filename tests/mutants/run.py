@@ -1,8 +1,9 @@
 """Small wrong versions of the library, each of which must turn the suite red.
 
 A test counts once it was seen failing. Every `tests/mutants/*.toml` lists mutants: the file, the text to find (exactly
-once), the wrong text, and the tests that must notice. This runner copies `course_lib`, applies one mutant, runs its tests and
-expects a failure. Python and torch are imported once; every mutant then runs in a forked child, so it costs only its tests.
+once), the wrong text, and the tests that must notice. This runner copies `course_lib` and `tools`, applies one mutant, runs
+its tests and expects a failure. Python and torch are imported once; every mutant then runs in a forked child, so it costs
+only its tests.
 
 Run: python -m tests.mutants.run [NAME ...] [--jobs N]   exit 1 if a mutant survives.
 """
@@ -55,7 +56,8 @@ def load_mutants() -> list[Mutant]:
 
 def start(mutant: Mutant, folder: Path) -> int:
     """Fork a child that runs the tests with the mutated copy of the library first on its path; its process id."""
-    shutil.copytree(ROOT / "course_lib", folder / "course_lib", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("course_lib", "tools"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__", "mutants"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     target = folder / mutant.file

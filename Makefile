@@ -1,0 +1,41 @@
+# make lab | test | check | build | site | assets | bench | doctor      (each makes .venv first, once)
+#   PYTHON=python3.12                                  another Python (3.11 or newer)
+#   TORCH_INDEX=https://download.pytorch.org/whl/cpu   on Linux without a GPU: 200 MB of torch instead of several GB
+#   LANG_UI=zh                                         JupyterLab and the first page in Chinese
+PYTHON ?= python3
+TORCH_INDEX ?=
+LANG_UI ?=
+READY = .venv/.installed
+RUN = .venv/bin/python
+
+lab: $(READY)
+	$(RUN) tools/lab.py $(LANG_UI)
+
+test: $(READY)
+	$(RUN) tools/run_tests.py
+
+check: $(READY)
+	$(RUN) tools/run_tests.py check
+
+build: $(READY)
+	$(RUN) tools/build.py
+
+site: $(READY) build
+	$(RUN) site/make.py
+
+assets: $(READY)
+	$(RUN) -m course_lib.assets
+
+bench: $(READY)
+	for file in benchmarks/[a-z]*.py; do OMP_NUM_THREADS=1 $(RUN) $$file || exit 1; done
+
+doctor: $(READY)
+	$(RUN) -m course_lib doctor
+
+$(READY): pyproject.toml requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "This course needs Python 3.11 or newer, and $(PYTHON) is %d.%d: try  make PYTHON=python3.12" % sys.version_info[:2])'
+	test -x $(RUN) || $(PYTHON) -m venv .venv
+	$(RUN) -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements.lock -e '.[test,zh,site]'
+	touch $(READY)
+
+.PHONY: lab test check build site assets bench doctor

@@ -1,0 +1,193 @@
+r"""Is this machine ready for the course? What is there, what is missing, and the exact command that mends it.
+
+A course fails in class for dull reasons: an old Python, a package that was not installed, no network on the day, a full disk.
+`examine` looks for these before anyone opens a chapter, and pairs each fault with its cure.
+
+    (1)  the course runs  <=>  no finding has status "broken"
+    (2)  "optional" names what only some chapters, the tests or the grader use; they skip it in words
+
+It must work where the course does not: only Python's own library is imported at the top, and torch's absence is a finding, not
+a traceback. The wanted versions are not typed again here; they are read from the installed package's metadata, i.e. from
+pyproject.toml. `jupyter --version` and `conda doctor` examine likewise, but cannot know what a course needs.
+"""
+
+import importlib.metadata
+import re
+import shutil
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+DISTRIBUTION = "model-optimization-from-the-formulas-up"
+EXTRAS = {
+    "test": "the tests",
+    "site": "the reading version (make site)",
+    "zh": "Chinese menus in JupyterLab",
+    "tools": "chapters 06 (toolkits)",
+    "models": "chapters 05 (real models)",
+    "classroom": "a class: handing out and collecting",
+}
+TOOLS = (
+    (("chromium", "chromium-browser", "google-chrome"), "Chromium", "the browser test", "chromium"),
+    (("espeak-ng",), "espeak-ng", "spoken keywords in chapter 05_3", "espeak-ng"),
+    (("bwrap",), "bubblewrap", "the grader's sandbox", "bubblewrap"),
+)
+MINIMUM_PYTHON = (3, 11)
+NEEDED_BYTES = 300e6  # MNIST twice (packed and plain), three networks, and room for a chapter's temporary files
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at: its status ("ok", "broken" or "optional"), what it is, what was seen, and the cure if any.
+
+    Source: none, bookkeeping.  Notebook: 00_start_here.
+    """
+
+    status: str
+    what: str
+    seen: str
+    cure: str = ""
+
+
+def examine() -> list[Finding]:
+    """Everything that decides whether the course runs here, in the order in which one would mend it.
+
+    Source: the requirements in pyproject.toml, read from the package's metadata.  Notebook: 00_start_here.
+    """
+    findings = [_python(), *_packages()]
+    if any(f.status == "broken" for f in findings):
+        return [*findings, *_tools()]  # without its packages the library cannot be asked about its cache
+    return [*findings, *_cache(), *_tools()]
+
+
+def report(findings: list[Finding]) -> str:
+    """The findings as a text: one line each, the cure under what is not well, and a last line with the verdict.
+
+    Source: none, formatting.  Notebook: 00_start_here.
+    """
+    mark = {"ok": "ok      ", "broken": "BROKEN  ", "optional": "optional"}
+    width = max(len(f.what) for f in findings)
+    lines = []
+    for f in findings:
+        lines.append(f"{mark[f.status]}  {f.what:<{width}}  {f.seen}")
+        if f.cure:
+            lines.append(f"{'':10}{'':{width}}  -> {f.cure}")
+    n_broken = sum(f.status == "broken" for f in findings)
+    verdict = "The course runs here." if not n_broken else f"The course does not run yet: {n_broken} to mend, see the arrows."
+    return "\n".join([*lines, verdict])
+
+
+def main() -> int:
+    """Print the report; exit status 1 if the course cannot run, eq. (1).
+
+    Source: none, command line.  Notebook: 00_start_here.
+    """
+    findings = examine()
+    print(report(findings))
+    return int(any(f.status == "broken" for f in findings))
+
+
+def _python() -> Finding:
+    version = ".".join(map(str, sys.version_info[:3]))
+    if sys.version_info[:2] < MINIMUM_PYTHON:
+        wanted = ".".join(map(str, MINIMUM_PYTHON))
+        return Finding("broken", "Python", version, f"make a new environment with Python {wanted} or newer (environment.yml)")
+    return Finding("ok", "Python", f"{version} in {sys.prefix}")
+
+
+def _requirements() -> list[tuple[str, str, str]]:
+    """(name, lowest version, extra or "") of each requirement; pyproject.toml keeps them as plain lower bounds."""
+    found = []
+    for text in importlib.metadata.requires(DISTRIBUTION) or []:
+        match = re.match(r"""([\w.-]+)\s*>=\s*([\w.]+)(?:\s*;\s*extra\s*==\s*['"]([\w-]+)['"])?""", text)
+        if match:
+            found.append((match[1], match[2], match[3] or ""))
+    return found
+
+
+def _packages() -> list[Finding]:
+    """One finding for each package the course cannot do without, one for each optional group."""
+    try:
+        wanted = _requirements()
+    except importlib.metadata.PackageNotFoundError:
+        return [
+            Finding("broken", "the course", "not installed", f"{sys.executable} -m pip install -e .   (in the course's folder)")
+        ]
+    findings = []
+    for name, lowest, extra in wanted:
+        if not extra:
+            seen = _seen_version(name, lowest)
+            cure = "" if seen[0] else f'{sys.executable} -m pip install "{name}>={lowest}"'
+            findings.append(Finding("ok" if seen[0] else "broken", name, seen[1], cure))
+    for extra, purpose in EXTRAS.items():
+        lacking = [name for name, lowest, group in wanted if group == extra and not _seen_version(name, lowest)[0]]
+        if lacking:
+            cure = f'{sys.executable} -m pip install -e ".[{extra}]"   (in the course\'s folder)'
+            findings.append(Finding("optional", f"for {purpose}", f"missing: {', '.join(lacking)}", cure))
+        else:
+            findings.append(Finding("ok", f"for {purpose}", "complete"))
+    return findings
+
+
+def _seen_version(name: str, lowest: str) -> tuple[bool, str]:
+    """(new enough, what is there)."""
+    try:
+        version = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return False, "missing"
+    if _number(version) < _number(lowest):
+        return False, f"{version}, needs {lowest} or newer"
+    return True, version
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """The release part, "2.13.0+cpu" -> (2, 13): trailing zeros go, so that 4 and 4.0 compare equal."""
+    parts = [int(p) for p in re.match(r"\d+(\.\d+)*", version)[0].split(".")]
+    while parts and parts[-1] == 0:
+        parts.pop()
+    return tuple(parts)
+
+
+def _cache() -> list[Finding]:
+    """Assets, trained networks, and the disk they live on."""
+    from course_lib import assets, pretrained
+
+    folder = assets.cache_folder()
+    findings = [_disk(folder)]
+    missing = assets.missing()
+    for name, asset in assets.ASSETS.items():
+        size = f"{asset.n_bytes / 1e6:.0f} MB"
+        if name in missing:
+            cure = f"{sys.executable} -m course_lib fetch {name}   (once, with a network)"
+            findings.append(Finding("broken", asset.what, f"not fetched yet ({size})", cure))
+        else:
+            findings.append(Finding("ok", asset.what, "there"))
+    for name in pretrained.RECIPES:
+        if pretrained.is_trained(name):
+            findings.append(Finding("ok", f"trained {name}", "there"))
+        else:
+            cure = f"{sys.executable} -m course_lib prepare   (or wait once, when a chapter first asks for it)"
+            findings.append(Finding("optional", f"trained {name}", "not trained yet", cure))
+    return findings
+
+
+def _disk(folder: Path) -> Finding:
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    free = shutil.disk_usage(existing).free
+    if free < NEEDED_BYTES:
+        cure = f"free some space, or set COURSE_CACHE to a folder on another disk ({NEEDED_BYTES / 1e6:.0f} MB are needed)"
+        return Finding("broken", "disk", f"{free / 1e6:.0f} MB free in {folder}", cure)
+    return Finding("ok", "disk", f"{free / 1e9:.1f} GB free in {folder}")
+
+
+def _tools() -> list[Finding]:
+    """Programs outside Python that single parts use."""
+    findings = []
+    for commands, name, purpose, package in TOOLS:
+        path = next(filter(None, map(shutil.which, commands)), None)
+        if path:
+            findings.append(Finding("ok", f"{name}, for {purpose}", path))
+        else:
+            cure = f"sudo apt-get install {package}   (or your system's way)"
+            findings.append(Finding("optional", f"{name}, for {purpose}", "missing", cure))
+    return findings

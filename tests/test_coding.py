@@ -1,0 +1,351 @@
+"""Entropy, Huffman and the range coder: optimality by brute force, sizes against the entropy and against `constriction`."""
+
+import itertools
+import math
+import time
+
+import constriction
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from course_lib.coding import (
+    canonical_codes,
+    entropy_bits,
+    gamma_decode,
+    gamma_encode,
+    huffman_decode,
+    huffman_encode,
+    huffman_lengths,
+    huffman_size_bits,
+    quantize_frequencies,
+    range_coder,
+    range_decode,
+    range_encode,
+    range_size_bits,
+    symbol_counts,
+)
+
+count_lists = st.lists(st.integers(0, 1000), min_size=1, max_size=12).map(torch.tensor)
+symbol_lists = st.lists(st.integers(0, 6), max_size=80).map(lambda x: torch.tensor(x, dtype=torch.int64))
+
+
+def sparse_symbols(n, density, n_codes, seed=0):
+    """A pruned layer: symbol 0 where pruned, geometric-like codes elsewhere."""
+    rng = np.random.default_rng(seed)
+    codes = 1 + np.minimum(rng.geometric(0.25, n) - 1, n_codes - 1)
+    return torch.from_numpy(np.where(rng.random(n) < density, codes, 0))
+
+
+# ---- entropy
+
+
+@given(count_lists)
+def test_entropy_is_the_sum_spelled_out(counts):
+    n = counts.tolist()
+    spelled = -math.fsum(c / sum(n) * math.log2(c / sum(n)) for c in n if c) if sum(n) else 0
+    assert entropy_bits(counts) == pytest.approx(spelled, abs=1e-12)
+
+
+def test_entropy_by_hand():
+    assert entropy_bits(torch.tensor([2, 1, 1])) == 1.5
+    assert entropy_bits(torch.tensor([0.25, 0.25, 0.25, 0.25])) == 2
+    assert entropy_bits(torch.tensor([7])) == entropy_bits(torch.tensor([0, 0])) == 0
+    assert entropy_bits(torch.tensor([], dtype=torch.int64)) == 0
+
+
+def test_a_pruned_layer_splits_into_where_and_which():
+    """Eq. (4): H = H2(d) + d H(codes of the kept), an identity of the chain rule; and Deep Compression's figure of 40."""
+    counts = symbol_counts(sparse_symbols(10_000, 0.1, 15), 16)
+    d = 1 - float(counts[0]) / 10_000
+    where = entropy_bits(torch.tensor([1 - d, d], dtype=torch.float64))
+    assert entropy_bits(counts) == pytest.approx(where + d * entropy_bits(counts[1:]), abs=1e-12)
+    assert 32 / (entropy_bits(torch.tensor([0.92, 0.08], dtype=torch.float64)) + 0.08 * 5) == pytest.approx(40, abs=0.2)
+
+
+# ---- Huffman
+
+
+@given(st.lists(st.integers(1, 30), min_size=2, max_size=5))
+def test_no_prefix_code_is_shorter(n):
+    """Brute force over all lengths up to K-1 that satisfy Kraft's inequality (each is some prefix code's)."""
+    lengths = huffman_lengths(torch.tensor(n)).tolist()
+    best = min(
+        sum(c * l for c, l in zip(n, trial))  # noqa: E741
+        for trial in itertools.product(range(1, max(2, len(n))), repeat=len(n))
+        if sum(2.0**-l for l in trial) <= 1  # noqa: E741
+    )
+    assert sum(c * l for c, l in zip(n, lengths)) == best  # noqa: E741
+
+
+@given(count_lists)
+def test_the_tree_is_full_and_within_one_bit_of_the_entropy(counts):
+    lengths = huffman_lengths(counts)
+    assert lengths.gt(0).equal(counts > 0)
+    if (n_present := int((counts > 0).sum())) >= 2:
+        assert sum(2.0**-l for l in lengths.tolist() if l) == 1  # noqa: E741
+        mean = huffman_size_bits(counts, lengths) / int(counts.sum())
+        assert entropy_bits(counts) - 1e-9 <= mean < entropy_bits(counts) + 1
+    elif n_present == 1:
+        assert lengths.max() == 1
+
+
+def test_canonical_words_by_hand():
+    """The example of RFC 1951, section 3.2.2: lengths (3,3,3,3,3,2,4,4) give 010 011 100 101 110 00 1110 1111."""
+    words = canonical_codes(torch.tensor([3, 3, 3, 3, 3, 2, 4, 4]))
+    assert words.tolist() == [0b010, 0b011, 0b100, 0b101, 0b110, 0b00, 0b1110, 0b1111]
+
+
+def test_huffman_by_hand():
+    """Counts 4, 2, 1, 1: words 0, 10, 110, 111. The list 0 1 3 0 is 0 10 111 0 = 0101 110(0) = 0x5C."""
+    lengths = huffman_lengths(torch.tensor([4, 2, 1, 1]))
+    assert lengths.tolist() == [1, 2, 3, 3]
+    assert huffman_encode(torch.tensor([0, 1, 3, 0]), lengths) == b"\x5c"
+    assert huffman_decode(b"\x5c", lengths, 4).tolist() == [0, 1, 3, 0]
+
+
+@given(symbol_lists)
+def test_huffman_returns_what_was_written_in_the_bits_predicted(symbols):
+    counts = symbol_counts(symbols, 7)
+    lengths = huffman_lengths(counts)
+    data = huffman_encode(symbols, lengths)
+    assert huffman_decode(data, lengths, len(symbols)).equal(symbols)
+    assert len(data) == math.ceil(huffman_size_bits(counts, lengths) / 8)
+    words = [f"{w:0{l}b}" for w, l in zip(canonical_codes(lengths).tolist(), lengths.tolist())]  # noqa: E741
+    text = "".join(words[k] for k in symbols.tolist())
+    assert "".join(f"{b:08b}" for b in data) == text + "0" * (-len(text) % 8)
+
+
+def test_constriction_builds_a_huffman_code_of_the_same_length():
+    counts = torch.tensor([50, 20, 20, 5, 3, 1, 1])
+    tree = constriction.symbol.huffman.EncoderHuffmanTree(counts.double().numpy() / 100)
+    coder = constriction.symbol.QueueEncoder()
+    for k, n in enumerate(counts.tolist()):
+        for _ in range(n):
+            coder.encode_symbol(k, tree)
+    assert huffman_size_bits(counts, huffman_lengths(counts)) == coder.get_compressed()[1]
+
+
+def test_words_as_long_as_fibonacci_counts_make_them():
+    """Fibonacci counts give the deepest tree: K-1 bits. 57 still work, 58 are refused."""
+    fibonacci = [1, 1]
+    while len(fibonacci) < 59:
+        fibonacci.append(sum(fibonacci[-2:]))
+    lengths = huffman_lengths(torch.tensor(fibonacci[:58]))
+    assert lengths.max() == 57
+    symbols = torch.arange(58).repeat(3)
+    assert huffman_decode(huffman_encode(symbols, lengths), lengths, len(symbols)).equal(symbols)
+    with pytest.raises(ValueError, match="58 bits is beyond"):
+        huffman_lengths(torch.tensor(fibonacci))
+
+
+@given(symbol_lists.filter(lambda x: len(x) > 3), st.data())
+def test_an_altered_huffman_stream_never_ends_in_another_error(symbols, data):
+    """Without a checksum an altered bit may be a valid other message; it must be that or a ValueError, of the right length."""
+    lengths = huffman_lengths(symbol_counts(symbols, 7))
+    stream = bytearray(huffman_encode(symbols, lengths))
+    stream[data.draw(st.integers(0, len(stream) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        assert len(huffman_decode(bytes(stream), lengths, len(symbols))) == len(symbols)
+    except ValueError as refusal:
+        assert "huffman_decode" in str(refusal)
+
+
+# ---- range coder
+
+
+@given(count_lists)
+def test_frequencies_sum_to_the_model_and_keep_every_symbol(counts):
+    f = quantize_frequencies(counts)
+    assert f.gt(0).equal(counts > 0)
+    assert int(f.sum()) == (2**16 if counts.any() else 0)
+    if counts.any():
+        ideal = entropy_bits(counts) * int(counts.sum())
+        # a frequency off by up to K/2 of at least n_k/n 2^16 costs less than 2^-9 bit a symbol for these alphabets
+        assert ideal - 1e-6 <= range_size_bits(counts, f) <= ideal + int(counts.sum()) * 2**-9
+
+
+def test_frequencies_of_very_skewed_and_very_wide_alphabets():
+    f = quantize_frequencies(torch.tensor([10**12, 1, 1, 0]))
+    assert f.tolist() == [2**16 - 2, 1, 1, 0]
+    assert quantize_frequencies(torch.ones(2**16, dtype=torch.int64)).unique().tolist() == [1]
+    wide = quantize_frequencies(torch.cat([torch.ones(60_000), torch.tensor([1e9])]).long())
+    assert wide.sum() == 2**16 and wide.min() == 1
+    with pytest.raises(ValueError, match="has room for 65536"):
+        quantize_frequencies(torch.ones(2**16 + 1, dtype=torch.int64))
+
+
+@given(symbol_lists)
+def test_the_range_coder_returns_what_was_written(symbols):
+    f = quantize_frequencies(symbol_counts(symbols, 7))
+    assert range_decode(range_encode(symbols, f), f, len(symbols)).equal(symbols)
+
+
+@pytest.mark.parametrize("n_lanes", [1, 2, 7, 64])
+@pytest.mark.parametrize("n", [1, 6, 64, 1001])
+def test_any_number_of_lanes_gives_the_same_symbols(n_lanes, n, monkeypatch):
+    symbols = sparse_symbols(n, 0.3, 6)
+    f = quantize_frequencies(symbol_counts(symbols, 7))
+    monkeypatch.setattr(range_coder, "_n_lanes", lambda bits: n_lanes)
+    assert range_decode(range_encode(symbols, f), f, n).equal(symbols)
+
+
+def test_one_lane_in_numpy_is_the_plain_loop():
+    """Literal, then fast, then equal: the same words, the same state."""
+    symbols = sparse_symbols(500, 0.3, 6)
+    f = quantize_frequencies(symbol_counts(symbols, 7)).numpy()
+    start = np.cumsum(f) - f
+    loop_state, loop_words = range_coder._push_one_lane(symbols.numpy(), f, start, 1)
+    state, words = range_coder._push_lanes(symbols.numpy(), f, start, 1)
+    assert state.tolist() == loop_state and words.tolist() == loop_words
+
+
+def test_the_number_is_the_formula_with_unbounded_integers():
+    """Without the stream of words, eq. (1) makes one integer; the coder's state and words are its digits to base 2^16... up to
+    the point where the first word leaves: ten symbols of 1 bit never leave the interval."""
+    f, x = torch.tensor([2**15, 2**15]), 1 << 24
+    for k in [1, 0, 1, 1, 0, 0, 1, 0, 1, 1][::-1]:
+        x = (x // 2**15 << 16) + k * 2**15 + x % 2**15
+    data = range_encode(torch.tensor([1, 0, 1, 1, 0, 0, 1, 0, 1, 1]), f)
+    assert int.from_bytes(data[2:7], "little") == x and len(data) == 7
+
+
+@pytest.mark.parametrize(("density", "n_codes"), [(0.02, 8), (0.08, 31), (0.5, 255), (1.0, 4)])
+def test_the_stream_is_within_two_percent_of_the_entropy_and_no_longer_than_constriction(density, n_codes):
+    symbols = sparse_symbols(60_000, density, n_codes)
+    counts = symbol_counts(symbols, n_codes + 1)
+    f = quantize_frequencies(counts)
+    data = range_encode(symbols, f)
+    entropy_bytes = entropy_bits(counts) * 60_000 / 8
+    assert entropy_bytes <= len(data) + len(gamma_encode(f)) <= 1.02 * entropy_bytes + 24
+    lanes = int.from_bytes(data[:2], "little") + 1
+    assert abs(len(data) - (range_size_bits(counts, f) / 8 + 3 * lanes + 2)) <= 2 * lanes  # a word is 2 bytes
+    oracle = constriction.stream.queue.RangeEncoder()
+    model = constriction.stream.model.Categorical(f.double().numpy() / 2**16, perfect=False)
+    present = counts > 0
+    if bool(present.all()):
+        oracle.encode(symbols.numpy().astype(np.int32), model)
+        assert len(data) <= 1.02 * 4 * len(oracle.get_compressed()) + 12
+
+
+def test_a_whole_network_takes_a_second():
+    """266,610 symbols of LeNet-300-100. Generous limit: the machine may be busy; about 0.3 s when idle."""
+    symbols = sparse_symbols(266_610, 0.05, 15)
+    f = quantize_frequencies(symbol_counts(symbols, 16))
+    begin = time.process_time()
+    assert range_decode(range_encode(symbols, f), f, len(symbols)).equal(symbols)
+    lengths = huffman_lengths(symbol_counts(symbols, 16))
+    assert huffman_decode(huffman_encode(symbols, lengths), lengths, len(symbols)).equal(symbols)
+    assert time.process_time() - begin < 4
+
+
+def test_one_symbol_costs_nothing_and_no_symbols_give_no_bytes():
+    lone = torch.full((1000,), 2)
+    f = quantize_frequencies(symbol_counts(lone, 4))
+    assert f.tolist() == [0, 0, 2**16, 0] and len(range_encode(lone, f)) == 7
+    assert range_decode(range_encode(lone, f), f, 1000).equal(lone)
+    lengths = huffman_lengths(symbol_counts(lone, 4))
+    assert huffman_decode(huffman_encode(lone, lengths), lengths, 1000).equal(lone)
+    none = torch.zeros(0, dtype=torch.int64)
+    f = quantize_frequencies(symbol_counts(none, 4))
+    assert range_encode(none, f) == huffman_encode(none, huffman_lengths(torch.zeros(4, dtype=torch.int64))) == b""
+    assert range_decode(b"", f, 0).numel() == huffman_decode(b"", torch.zeros(4, dtype=torch.int64), 0).numel() == 0
+    assert huffman_lengths(none).numel() == quantize_frequencies(none).numel() == canonical_codes(none).numel() == 0
+
+
+@given(count_lists)
+def test_tables_travel_in_gamma_codes(counts):
+    """2 floor(log2(f + 1)) + 1 bits an entry, and what follows the model is left alone."""
+    f = quantize_frequencies(counts)
+    data = gamma_encode(f)
+    assert len(data) == math.ceil(sum(2 * int(math.log2(v + 1)) + 1 for v in f.tolist()) / 8)
+    back, n_bytes = gamma_decode(data + b"\xff\x00", len(f))
+    assert back.equal(f) and n_bytes == len(data)
+
+
+def test_a_gamma_code_by_hand():
+    """f = 65535, 1, 0: v = 65536 = 17 digits after 16 zeros, v = 2 is 010, v = 1 is 1: 37 bits, 5 bytes."""
+    data = gamma_encode(torch.tensor([65535, 1, 0]))
+    assert f"{int.from_bytes(data, 'big'):040b}" == "0" * 16 + "1" + "0" * 16 + "010" + "1" + "000"
+
+
+@given(symbol_lists.filter(lambda x: len(x) > 3), st.data())
+def test_an_altered_range_coded_stream_is_refused_or_of_the_right_length(symbols, data):
+    f = quantize_frequencies(symbol_counts(symbols, 7))
+    stream = bytearray(range_encode(symbols, f))
+    stream[data.draw(st.integers(0, len(stream) - 1))] ^= data.draw(st.integers(1, 255))
+    try:
+        assert len(range_decode(bytes(stream), f, len(symbols))) == len(symbols)
+    except ValueError as refusal:
+        assert "range_decode" in str(refusal)
+
+
+def test_a_stream_cut_short_or_grown_is_refused():
+    symbols = sparse_symbols(2000, 0.4, 6)
+    f, lengths = quantize_frequencies(symbol_counts(symbols, 7)), huffman_lengths(symbol_counts(symbols, 7))
+    coded, words = range_encode(symbols, f), huffman_encode(symbols, lengths)
+    for cut in (0, 1, 3, 7, len(coded) - 2, len(coded) - 1):
+        with pytest.raises(ValueError, match="range_decode"):
+            range_decode(coded[:cut], f, 2000)
+    with pytest.raises(ValueError, match="does not end"):
+        range_decode(coded + b"\0\0", f, 2000)
+    with pytest.raises(ValueError, match="does not end"):
+        range_decode(coded, f, 1999)
+    for cut in (0, 1, len(words) - 1):
+        with pytest.raises(ValueError, match="huffman_decode"):
+            huffman_decode(words[:cut], lengths, 2000)
+    with pytest.raises(ValueError, match="left over"):
+        huffman_decode(words + b"\0", lengths, 2000)
+
+
+def test_many_lanes_notice_the_end_too():
+    symbols = sparse_symbols(60_000, 1.0, 30)
+    f = quantize_frequencies(symbol_counts(symbols, 31))
+    coded = range_encode(symbols, f)
+    assert int.from_bytes(coded[:2], "little") + 1 >= 32
+    with pytest.raises(ValueError, match="stream ends at symbol"):
+        range_decode(coded[:-20], f, 60_000)
+    with pytest.raises(ValueError, match="does not end"):
+        range_decode(coded + b"\0\0", f, 60_000)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_bad_input_is_refused_in_words():
+    f, lengths = quantize_frequencies(torch.tensor([3, 1, 0])), huffman_lengths(torch.tensor([3, 1, 0]))
+    for call, error, says in [
+        (lambda: entropy_bits(torch.tensor([1, -1])), ValueError, "the smallest is -1"),
+        (lambda: symbol_counts(torch.tensor([0, 4]), 4), ValueError, "from 0 to 4, the alphabet from 0 to 3"),
+        (lambda: symbol_counts(torch.tensor([0.5]), 4), TypeError, "integers"),
+        (lambda: huffman_lengths(torch.tensor([1, -2])), ValueError, "-2"),
+        (lambda: canonical_codes(torch.tensor([1, 1, 1])), ValueError, "Kraft"),
+        (lambda: canonical_codes(torch.tensor([58])), ValueError, "0 ... 57"),
+        (lambda: huffman_encode(torch.tensor([2]), lengths), ValueError, "symbol 2 has no code word"),
+        (lambda: huffman_encode(torch.tensor([3]), lengths), ValueError, "alphabet from 0 to 2"),
+        (lambda: huffman_encode(torch.tensor([1.0]), lengths), TypeError, "integers"),
+        (lambda: huffman_size_bits(torch.tensor([1, 1, 1]), lengths), ValueError, "needs a code word"),
+        (lambda: quantize_frequencies(torch.tensor([1, -2])), ValueError, "-2"),
+        (lambda: range_encode(torch.tensor([2]), f), ValueError, "symbol 2 has frequency 0"),
+        (lambda: range_encode(torch.tensor([0]), torch.tensor([3, 1])), ValueError, "the sum 4; use quantize_frequencies"),
+        (lambda: range_size_bits(torch.tensor([1, 1, 1]), f), ValueError, "frequency of at least 1"),
+        (lambda: range_decode(b"1", f, 0), ValueError, "for no symbols"),
+        (lambda: range_decode(b"", f, -1), ValueError, "count"),
+        (lambda: gamma_decode(b"\x48", 1), ValueError, "filling is not zero"),
+        (lambda: gamma_decode(b"\x00", 3), ValueError, "inside a number"),
+        (lambda: gamma_decode(b"\x00\x00\x00\x00\x00\x01" + b"\xff" * 9, 1), ValueError, "exceeds"),
+        (lambda: gamma_decode(b"", 3), ValueError, "cannot hold"),
+        (lambda: gamma_encode(torch.tensor([-1])), ValueError, ">= 0"),
+    ]:
+        with pytest.raises(error, match=says):
+            call()
+
+
+def test_input_is_not_changed_and_twice_is_the_same():
+    symbols = sparse_symbols(300, 0.5, 6)
+    before = symbols.clone()
+    f = quantize_frequencies(symbol_counts(symbols, 7))
+    kept = f.clone()
+    assert range_encode(symbols, f) == range_encode(symbols, f)
+    assert symbols.equal(before) and f.equal(kept)
+    assert range_encode(symbols.reshape(3, 100).int(), f) == range_encode(symbols, f)

@@ -1,0 +1,78 @@
+"""Everything that `make test` runs, part by part, with the seconds each took; it stops at the first red part.
+
+    python tools/run_tests.py                   all parts
+    python tools/run_tests.py check             the parts named: check prepare unit mutants notebooks
+
+`prepare` brings the data and trains the networks that the chapters share, once, before notebooks run side by side. Notebooks
+run under nbval, a notebook to a process: its outputs are not stored, so a cell passes when it raises nothing, and what a
+chapter claims it asserts.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BUDGET_S = 15 * 60
+CODE = [
+    name
+    for name in ("course_lib", "tools", "tests", "grading", "benchmarks", "notebooks", "solutions", "site")
+    if (ROOT / name).is_dir()
+]
+PYTEST = ["-m", "pytest", "-n", "2", "--dist", "loadfile"]
+NBVAL = [
+    "-p",
+    "nbval",
+    "--nbval-lax",
+    "--nbval-current-env",
+    "--nbval-cell-timeout=120",
+    "--ignore-glob=*checkpoint*",
+    "-W",
+    "default",
+]
+PARTS = {
+    "check": [
+        ["-m", "ruff", "check", "--quiet", *CODE],
+        ["-m", "ruff", "format", "--check", "--quiet", *[name for name in CODE if name not in ("notebooks", "solutions")]],
+        ["tools/build.py", "--check"],
+        ["tools/links.py"],
+    ],
+    "prepare": [["-m", "course_lib", "prepare"]],
+    "unit": [[*PYTEST, "tests"]],
+    "mutants": [["-m", "tests.mutants.run"]],
+    "notebooks": [[*PYTEST, *NBVAL, "notebooks", "solutions"]],
+}
+
+
+def run(part: str) -> bool:
+    """Run the commands of a part; False at the first that fails. One thread each, as in every timing of the course."""
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    for command in PARTS[part]:
+        print(f"\n== {part}: python {' '.join(command)}", flush=True)
+        if subprocess.run([sys.executable, *command], cwd=ROOT, env=environment).returncode:
+            print(f"== {part}: failed at this command", flush=True)
+            return False
+    return True
+
+
+def main(names: list[str]) -> int:
+    """Run the named parts (all by default), print the summary; 0 if all are green."""
+    if unknown := set(names) - set(PARTS):
+        print(f"no part named {', '.join(unknown)}; there are {', '.join(PARTS)}", file=sys.stderr)
+        return 2
+    rows, green = [], True
+    for part in names or PARTS:
+        if not green:
+            rows.append(f"{part:10}       -  not run")
+            continue
+        start = time.monotonic()
+        green = run(part)
+        rows.append(f"{part:10} {time.monotonic() - start:6.0f} s  {'green' if green else 'RED'}")
+    print("\n" + "\n".join(rows))
+    return int(not green)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
