@@ -1,15 +1,14 @@
 # make lab | test | check | build | site | assets | bench | doctor      (each makes .venv first, once)
 #   PYTHON=python3.12                                  another Python (3.11 or newer)
 #   TORCH_INDEX=https://download.pytorch.org/whl/cpu   on Linux without a GPU: 200 MB of torch instead of several GB
-#   LANG_UI=zh                                         JupyterLab and the first page in Chinese
+#   LANG_UI=zh_CN                                      JupyterLab and the first page in Chinese
 PYTHON ?= python3
 TORCH_INDEX ?=
-LANG_UI ?=
 READY = .venv/.installed
 RUN = .venv/bin/python
 
 lab: $(READY)
-	$(RUN) tools/lab.py $(LANG_UI)
+	$(RUN) tools/lab.py
 
 test: $(READY)
 	$(RUN) tools/run_tests.py

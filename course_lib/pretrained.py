@@ -173,9 +173,9 @@ def _save(path: Path, model: nn.Module, errors: int) -> None:
 def _load(path: Path, model: nn.Module) -> int | None:
     """Fill `model` from the file and return the test errors kept with it; None, and the model as it was, if it is no good."""
     try:
-        with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays_of:
+            arrays = {name: arrays_of[name] for name in arrays_of.files}
+    except (OSError, ValueError, EOFError, KeyError, TypeError, zipfile.BadZipFile):
         return None
     errors = arrays.pop("test errors", None)
     state: dict[str, Tensor] = {name: torch.from_numpy(array) for name, array in arrays.items()}

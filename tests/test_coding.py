@@ -170,6 +170,9 @@ def test_frequencies_sum_to_the_model_and_keep_every_symbol(counts):
 def test_frequencies_of_very_skewed_and_very_wide_alphabets():
     f = quantize_frequencies(torch.tensor([10**12, 1, 1, 0]))
     assert f.tolist() == [2**16 - 2, 1, 1, 0]
+    # 1000 symbols of share 1.9 / 2^16 round up to 2, 100 too many: cheapest to take from the one large symbol
+    f = quantize_frequencies(torch.tensor([19] * 1000 + [636_360]))
+    assert f.tolist() == [2] * 1000 + [63_536]
     assert quantize_frequencies(torch.ones(2**16, dtype=torch.int64)).unique().tolist() == [1]
     wide = quantize_frequencies(torch.cat([torch.ones(60_000), torch.tensor([1e9])]).long())
     assert wide.sum() == 2**16 and wide.min() == 1
@@ -221,7 +224,9 @@ def test_the_stream_is_within_two_percent_of_the_entropy_and_no_longer_than_cons
     entropy_bytes = entropy_bits(counts) * 60_000 / 8
     assert entropy_bytes <= len(data) + len(gamma_encode(f)) <= 1.02 * entropy_bytes + 24
     lanes = int.from_bytes(data[:2], "little") + 1
-    assert abs(len(data) - (range_size_bits(counts, f) / 8 + 3 * lanes + 2)) <= 2 * lanes  # a word is 2 bytes
+    assert (
+        abs(len(data) - (range_size_bits(counts, f) / 8 + 4 * lanes + 2)) <= lanes + 1
+    )  # the last x carries 0 to 16 bits, 8 on average
     oracle = constriction.stream.queue.RangeEncoder()
     model = constriction.stream.model.Categorical(f.double().numpy() / 2**16, perfect=False)
     present = counts > 0
@@ -265,6 +270,12 @@ def test_tables_travel_in_gamma_codes(counts):
     assert back.equal(f) and n_bytes == len(data)
 
 
+def test_a_list_that_fills_its_bytes_takes_no_more():
+    assert gamma_encode(torch.zeros(8, dtype=torch.int64)) == b"\xff"
+    values, n_bytes = gamma_decode(b"\xff\xff", 8)
+    assert values.tolist() == [0] * 8 and n_bytes == 1
+
+
 def test_a_gamma_code_by_hand():
     """f = 65535, 1, 0: v = 65536 = 17 digits after 16 zeros, v = 2 is 010, v = 1 is 1: 37 bits, 5 bytes."""
     data = gamma_encode(torch.tensor([65535, 1, 0]))
@@ -301,14 +312,14 @@ def test_a_stream_cut_short_or_grown_is_refused():
 
 
 def test_many_lanes_notice_the_end_too():
-    symbols = sparse_symbols(60_000, 1.0, 30)
+    symbols = sparse_symbols(80_000, 1.0, 30)
     f = quantize_frequencies(symbol_counts(symbols, 31))
     coded = range_encode(symbols, f)
     assert int.from_bytes(coded[:2], "little") + 1 >= 32
     with pytest.raises(ValueError, match="stream ends at symbol"):
-        range_decode(coded[:-20], f, 60_000)
+        range_decode(coded[:-20], f, 80_000)
     with pytest.raises(ValueError, match="does not end"):
-        range_decode(coded + b"\0\0", f, 60_000)
+        range_decode(coded + b"\0\0", f, 80_000)
 
 
 @pytest.mark.usefixtures("as_a_user")

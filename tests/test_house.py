@@ -163,10 +163,10 @@ def project() -> dict:
     return tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
 
 
-def direct() -> set[str]:
-    """Every direct dependency, of every extra."""
-    extras = project()["optional-dependencies"]
-    return {normal(r) for r in project()["dependencies"] + [r for rows in extras.values() for r in rows]}
+def direct(extras: list[str]) -> set[str]:
+    """The direct dependencies of the course with these extras."""
+    rows = [row for extra in extras for row in project()["optional-dependencies"][extra]]
+    return {normal(row) for row in project()["dependencies"] + rows}
 
 
 def test_environment_yml_says_what_pyproject_says_and_pins_nothing_twice():
@@ -178,31 +178,32 @@ def test_environment_yml_says_what_pyproject_says_and_pins_nothing_twice():
     extras = re.fullmatch(r"-e \.\[([\w,]+)\]", pip[0])
     assert extras, f"{pip[0]} should be -e .[extra,...]"
     assert sorted(extras[1].split(",")) == sorted(project()["optional-dependencies"])
-    assert not {normal(row) for row in conda} & direct()
+    assert not {normal(row) for row in conda} & direct(sorted(project()["optional-dependencies"]))
 
 
-def test_requirements_lock_pins_every_direct_dependency():
+def test_requirements_lock_pins_every_direct_dependency_that_make_installs():
     path = ROOT / "requirements.lock"
     assert path.is_file(), "requirements.lock is not there; write it from the environment that CI ran"
     lines = [line.split("#")[0].strip() for line in path.read_text("utf-8").split("\n")]
     lines = [line for line in lines if line]
     odd = [line for line in lines if not re.fullmatch(r"[\w.-]+(\[[\w,]+\])?==[\w.!+-]+(\s*;.+)?", line)]
     assert not odd, f"not of the form name==version: {odd}"
-    assert not (missing := direct() - {normal(line) for line in lines}), f"not in requirements.lock: {sorted(missing)}"
+    extras = re.search(r"-e '\.\[([\w,]+)\]'", (ROOT / "Makefile").read_text("utf-8"))[1].split(",")
+    assert not (missing := direct(extras) - {normal(line) for line in lines}), f"not in requirements.lock: {sorted(missing)}"
     names = [normal(line) for line in lines]
     assert len(set(names)) == len(names), "a name is pinned twice"
 
 
 def tree_entries(text: str) -> list[str]:
-    """The paths of the file tree in a README: the fenced block with the most lines that name something with a slash or a dot.
+    """The paths of the file tree in a README: what stands in the fenced block between the markers of the tree.
 
     An entry is the first word of a line; its folder is the nearest line above that ends in '/' and is indented less. Lines of
     box-drawing characters are read as indents; `*` stands for any part of a name.
     """
-    blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.M | re.S)
-    block = max(blocks, key=lambda b: len(re.findall(r"^[│├└─ ]*[\w.*{},/-]+[/.]\S*", b, re.M)), default="")
+    marked = re.search(r"<!-- tree:begin -->(.*?)<!-- tree:end -->", text, re.S)
+    block = re.search(r"^```\w*\n(.*?)^```", marked[1] if marked else "", re.M | re.S)
     entries, stack = [], []
-    for line in filter(str.strip, block.split("\n")):
+    for line in filter(str.strip, block[1].split("\n") if block else []):
         depth = len(line) - len(line.lstrip(BOX))
         name = line[depth:].split()[0]
         while stack and stack[-1][0] >= depth:
@@ -220,7 +221,7 @@ def test_the_file_tree_of_a_readme_is_the_tree(readme):
     path = ROOT / readme
     assert path.is_file(), f"{readme} is not there yet"
     entries = tree_entries(path.read_text("utf-8"))
-    assert entries, f"{readme} has no file tree in a fenced block"
+    assert entries, f"{readme} has no fenced file tree between <!-- tree:begin --> and <!-- tree:end -->"
     named = [entry for entry in entries if not entry.endswith("/")]
     existing = files()
     folders = {"/".join(name.split("/")[:i]) + "/" for name in existing for i in range(1, name.count("/") + 1)}
@@ -231,8 +232,8 @@ def test_the_file_tree_of_a_readme_is_the_tree(readme):
 
 
 def test_a_tree_is_read_with_indents_and_with_boxes():
-    plain = "```\nREADME.md  text\ncourse_lib/  the library\n  pruning/\n    criteria.py  scores\n  data.py\nMakefile\n```"
-    boxes = "```\nREADME.md\ncourse_lib/\n├── pruning/\n│   └── criteria.py  x\n└── data.py\nMakefile\n```"
+    plain = "README.md  text\ncourse_lib/  the library\n  pruning/\n    criteria.py  scores\n  data.py\nMakefile"
+    boxes = "README.md\ncourse_lib/\n├── pruning/\n│   └── criteria.py  x\n└── data.py\nMakefile"
     paths = [
         "README.md",
         "course_lib/",
@@ -241,4 +242,5 @@ def test_a_tree_is_read_with_indents_and_with_boxes():
         "course_lib/data.py",
         "Makefile",
     ]
-    assert tree_entries(plain) == tree_entries(boxes) == paths
+    for tree in (plain, boxes):
+        assert tree_entries(f"```\nmake lab\n```\n<!-- tree:begin -->\n```\n{tree}\n```\n<!-- tree:end -->") == paths

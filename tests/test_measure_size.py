@@ -57,6 +57,9 @@ def test_a_layer_used_twice_counts_twice_in_macs_and_once_in_parameters():
     layer = nn.Linear(4, 4, bias=False)
     model = nn.Sequential(layer, layer)
     assert n_parameters(model) == 16 and sum(macs(model, torch.zeros(3, 4)).values()) == 2 * 3 * 16
+    tied = nn.Sequential(layer, nn.Linear(4, 4, bias=False))
+    tied[1].weight = layer.weight  # two layers, one tensor, as in a language model whose output reuses its embedding
+    assert n_parameters(tied) == 16
 
 
 def test_inputs_of_any_rank_and_one_dimensional_convolutions_count():

@@ -159,6 +159,17 @@ def test_peak_memory_counts_activations_kept_for_the_backward_pass():
         model.zero_grad()
 
 
+def test_releasing_what_was_there_before_makes_no_room():
+    """10,000 old numbers go, 1,000 new ones come: the peak of what the function allocated is 4,000 bytes, not 0."""
+    kept = [torch.empty(10_000)]
+
+    def fn():
+        kept.clear()
+        kept.append(torch.empty(1_000))
+
+    assert peak_memory(fn) == 4_000
+
+
 def test_what_was_there_before_and_calls_without_tensors_cost_nothing():
     kept = torch.zeros(10_000)
     assert peak_memory(lambda: kept.add_(1)) < 100 and peak_memory(lambda: None) == 0

@@ -50,6 +50,42 @@ def assert_equal_steps(ours, theirs):
             assert float((w - v).abs().max()) <= 100 * N_STEPS * EPS * largest, f"step {step}"
 
 
+def spelled_out_adam(w, gradients, lr, beta1, beta2, eps, decay, decoupled):
+    """Kingma & Ba's algorithm 1 for one number, in Python floats."""
+    m = v = 0.0
+    for t, g in enumerate(gradients, start=1):
+        if decoupled:
+            w = w - lr * decay * w
+        else:
+            g = g + decay * w
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g * g
+        w = w - lr * (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + eps)
+    return w
+
+
+@pytest.mark.parametrize("kind, decoupled", [(Adam, False), (AdamW, True)])
+def test_adam_and_adamw_are_their_algorithms_spelled_out(kind, decoupled):
+    gradients = [0.3, -2.0, 1e-3, 5.0, 0.0, -0.7]
+    W = torch.tensor([0.8], dtype=torch.float64, requires_grad=True)
+    optimizer = kind([W], lr=0.05, beta1=0.8, beta2=0.95, eps=1e-6, weight_decay=0.1)
+    for g in gradients:
+        W.grad = torch.tensor([g], dtype=torch.float64)
+        optimizer.step()
+    assert abs(W.item() - spelled_out_adam(0.8, gradients, 0.05, 0.8, 0.95, 1e-6, 0.1, decoupled)) < 600 * EPS
+
+
+def test_hand_example_of_momentum_and_nesterov():
+    """G = 1 twice, momentum 1/2, lr 1: V = 1, 1.5. Plain steps 1 + 1.5; Nesterov (1 + 0.5) + (1 + 0.75)."""
+    for nesterov, expected in ((False, -2.5), (True, -3.25)):
+        W = torch.zeros(1, requires_grad=True)
+        optimizer = SGD([W], lr=1.0, momentum=0.5, nesterov=nesterov)
+        for _ in range(2):
+            W.grad = torch.ones(1)
+            optimizer.step()
+        assert W.item() == expected
+
+
 @given(seeds, rates, st.floats(0.01, 0.99), st.booleans(), decays)
 def test_sgd_with_momentum_is_torchs_step_by_step(seed, lr, momentum, nesterov, decay):
     settings = {"lr": lr, "momentum": momentum, "nesterov": nesterov, "weight_decay": decay}
@@ -100,42 +136,6 @@ def test_adams_first_step_is_lr_in_every_coordinate_whatever_the_size_of_the_gra
     relative = (W.detach().abs() / lr - 1).abs()
     assert float(relative.max()) <= 1e-8 / (0.1 * size) + 100 * EPS
     assert W.detach().sign().equal(-W.grad.sign())
-
-
-def spelled_out_adam(w, gradients, lr, beta1, beta2, eps, decay, decoupled):
-    """Kingma & Ba's algorithm 1 for one number, in Python floats."""
-    m = v = 0.0
-    for t, g in enumerate(gradients, start=1):
-        if decoupled:
-            w = w - lr * decay * w
-        else:
-            g = g + decay * w
-        m = beta1 * m + (1 - beta1) * g
-        v = beta2 * v + (1 - beta2) * g * g
-        w = w - lr * (m / (1 - beta1**t)) / (math.sqrt(v / (1 - beta2**t)) + eps)
-    return w
-
-
-@pytest.mark.parametrize("kind, decoupled", [(Adam, False), (AdamW, True)])
-def test_adam_and_adamw_are_their_algorithms_spelled_out(kind, decoupled):
-    gradients = [0.3, -2.0, 1e-3, 5.0, 0.0, -0.7]
-    W = torch.tensor([0.8], dtype=torch.float64, requires_grad=True)
-    optimizer = kind([W], lr=0.05, beta1=0.8, beta2=0.95, eps=1e-6, weight_decay=0.1)
-    for g in gradients:
-        W.grad = torch.tensor([g], dtype=torch.float64)
-        optimizer.step()
-    assert abs(W.item() - spelled_out_adam(0.8, gradients, 0.05, 0.8, 0.95, 1e-6, 0.1, decoupled)) < 600 * EPS
-
-
-def test_hand_example_of_momentum_and_nesterov():
-    """G = 1 twice, momentum 1/2, lr 1: V = 1, 1.5. Plain steps 1 + 1.5; Nesterov (1 + 0.5) + (1 + 0.75)."""
-    for nesterov, expected in ((False, -2.5), (True, -3.25)):
-        W = torch.zeros(1, requires_grad=True)
-        optimizer = SGD([W], lr=1.0, momentum=0.5, nesterov=nesterov)
-        for _ in range(2):
-            W.grad = torch.ones(1)
-            optimizer.step()
-        assert W.item() == expected
 
 
 def test_decoupled_decay_alone_shrinks_by_the_same_share_each_step():

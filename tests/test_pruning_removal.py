@@ -38,6 +38,17 @@ def chain(seed):
 keeps = st.integers(1, 2**4 - 1).map(lambda bits: torch.tensor([bool(bits >> i & 1) for i in range(4)]))
 
 
+def test_by_hand():
+    """Unit 1 goes: row 1 of the first matrix, bias 1, column 1 of the second."""
+    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+    model[0].weight.data, model[0].bias.data = torch.tensor([[1.0, 2], [3, 4], [5, 6]]), torch.tensor([7.0, 8, 9])
+    model[2].weight.data = torch.tensor([[10.0, 11, 12]])
+    smaller = remove_channels(model, "0", torch.tensor([True, False, True]))
+    assert smaller[0].weight.tolist() == [[1, 2], [5, 6]] and smaller[0].bias.tolist() == [7, 9]
+    assert smaller[2].weight.tolist() == [[10, 12]] and smaller[2].bias.equal(model[2].bias)
+    assert (smaller[0].out_features, smaller[2].in_features) == (2, 2)
+
+
 @given(st.integers(0, 1000), st.sampled_from(["0", "3", "7"]), keeps)
 def test_the_smaller_network_is_the_full_one_with_those_channels_zero(seed, name, keep):
     """The oracle. Whole numbers, so not one bit may differ; the smaller one has fewer parameters whenever a channel goes."""
@@ -67,17 +78,6 @@ def test_a_one_dimensional_batch_norm_between_linear_layers():
     x, keep = torch.randn(16, 5).double(), torch.tensor([False, True, True, True])
     model(x), model.eval()
     torch.testing.assert_close(remove_channels(model, "0", keep)(x), zero_channels(model, "0", keep)(x), rtol=0, atol=1e-12)
-
-
-def test_by_hand():
-    """Unit 1 goes: row 1 of the first matrix, bias 1, column 1 of the second."""
-    model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
-    model[0].weight.data, model[0].bias.data = torch.tensor([[1.0, 2], [3, 4], [5, 6]]), torch.tensor([7.0, 8, 9])
-    model[2].weight.data = torch.tensor([[10.0, 11, 12]])
-    smaller = remove_channels(model, "0", torch.tensor([True, False, True]))
-    assert smaller[0].weight.tolist() == [[1, 2], [5, 6]] and smaller[0].bias.tolist() == [7, 9]
-    assert smaller[2].weight.tolist() == [[10, 12]] and smaller[2].bias.equal(model[2].bias)
-    assert (smaller[0].out_features, smaller[2].in_features) == (2, 2)
 
 
 def test_each_channel_owns_its_run_of_columns_after_flatten():

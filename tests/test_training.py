@@ -292,6 +292,12 @@ def test_divergence_is_said_with_its_step_and_the_weights_stay_finite():
     assert weights_of(linear).isfinite().all()
 
 
+def test_an_infinite_loss_stops_the_training_even_where_its_gradient_is_finite():
+    model, X, labels = small_problem()
+    with pytest.raises(FloatingPointError, match=r"the loss of step 0 is inf, lr 0\.001"):
+        train(model, X, labels, loss_fn=lambda u, y: u.mean() + math.inf, progress=False)
+
+
 def test_schedule_sets_the_rate_of_each_step_for_ours_and_for_torchs_optimizer():
     lrs = []
     for make in (lambda p: SGD(p, lr=9.0), lambda p: torch.optim.SGD(p, lr=9.0)):

@@ -17,6 +17,7 @@ settings of JupyterLab is stronger and stays.
 import importlib.util
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
 
@@ -94,9 +95,8 @@ def main(arguments: list[str]) -> int:
     sys.stdout.flush()
     if os.name == "posix":
         os.execv(line[0], line)
-    import subprocess  # elsewhere exec returns at once to the shell
 
-    return subprocess.call(line)
+    return subprocess.call(line)  # elsewhere exec returns at once to the shell
 
 
 if __name__ == "__main__":

@@ -93,6 +93,20 @@ class Library:
             return True
         return isinstance(node, ast.ClassDef) and len(rest) == 2 and rest[1] in _members(node)
 
+    def reached(self, names: set[str]) -> set[str]:
+        """These names, and all that the functions and classes of these names use, and so on."""
+        uses: dict[str, set[str]] = {}
+        for path in (self.root / "course_lib").rglob("*.py"):
+            for node in ast.parse(path.read_text("utf-8")).body:
+                if isinstance(node, ast.FunctionDef | ast.ClassDef):
+                    inside = {getattr(n, "id", None) or getattr(n, "attr", "") for n in ast.walk(node)}
+                    uses.setdefault(node.name, set()).update(inside)
+        found, new = set(), set(names)
+        while new:
+            found |= new
+            new = set().union(*(uses.get(name, ()) for name in new)) - found
+        return found
+
     def public(self) -> list[tuple[Path, ast.FunctionDef | ast.ClassDef]]:
         """Every public function and class of every public module."""
         return [
@@ -125,7 +139,7 @@ def prose_cells(source: Source) -> list[Cell]:
 
 def pages_of(root: Path) -> list[Path]:
     """The Markdown pages of the course: at the root, and in the folders that have some of their own."""
-    folders = ("grading", "benchmarks", "site", "tests")
+    folders = ("docs", "grading", "benchmarks", "site", "tests")
     deep = (p for folder in folders for p in (root / folder).rglob("*.md") if not {"_build", "_work"} & set(p.parts))
     return sorted(root.glob("*.md")) + sorted(deep)
 
@@ -231,33 +245,32 @@ def lonely_functions(root: Path, library: Library) -> list[str]:
     return problems
 
 
-def incomplete_chapters(sources: list[Source]) -> list[str]:
+def incomplete_chapters(library: Library, sources: list[Source]) -> list[str]:
     """Chapters without an opening (goals, minutes) or a closing, and lists of functions that the code does not use."""
     problems = []
     for source in (s for s in sources if s.kind == CHAPTER and s.blocks):
         cells = [cell for cell in prose_cells(source) if cell.lang == "en"]
-        headings = [h.lower() for cell in cells for h in re.findall(r"^#{2,4}\s+(.+)$", cell.text, re.M)]
         opening = " ".join(cell.text for cell in cells[:3])
-        if not re.search(r"\bminutes?\b", opening) or not re.search(r"able to|you will", opening):
+        if not re.search(r"\bminutes?\b", opening) or not re.search(r"able to|you can|you will", opening):
             problems.append(f"{source.file}:1: no goals or no minutes in the opening; say 'you will be able to ... minutes'")
         for word in CLOSING:
-            if not any(word.lower() in heading for heading in headings):
-                problems.append(f"{source.file}:1: no heading with {word!r}; a chapter closes with {', '.join(CLOSING)}")
-        problems += _unused(source, cells)
+            if not any(re.search(rf"^(?:#{{2,4}} |\*\*)[^\n]*\b{word}", cell.text, re.M | re.I) for cell in cells):
+                problems.append(f"{source.file}:1: no heading {word!r}; a chapter closes with {', '.join(CLOSING)}")
+        problems += _unused(library, source, cells)
     return problems
 
 
-def _unused(source: Source, cells: list[Cell]) -> list[str]:
-    """Functions listed under 'Functions used' that no code cell names."""
+def _unused(library: Library, source: Source, cells: list[Cell]) -> list[str]:
+    """Functions listed under 'Functions used' that the code neither names nor reaches through what it names."""
     code = "\n".join(block.en.text for block in source.blocks if block.en.kind == "code")
+    reached = library.reached(set(re.findall(r"[A-Za-z_]\w*", code)))
     problems, listing = [], False
     for cell in cells:
         listing = "functions used" in cell.text.lower() or (listing and not re.search(r"^#{1,3}\s", cell.text, re.M))
         start = max(cell.text.lower().find("functions used"), 0)
         for name in re.finditer(FULL_NAME, cell.text[start:]) if listing else ():
-            last = name[0].rpartition(".")[2]
-            if not re.search(rf"\b{last}\b", code):
-                problems.append(f"{cell.at(start + name.start())}: `{name[0]}` is listed as used, but no code cell uses it")
+            if name[0].rpartition(".")[2] not in reached:
+                problems.append(f"{cell.at(start + name.start())}: `{name[0]}` is listed as used, but no code cell comes to it")
     return problems
 
 
@@ -265,7 +278,7 @@ def main() -> int:
     """Print every broken thread; 0 if there is none."""
     library, sources = Library(ROOT), sources_of(ROOT)
     problems = broken_links(ROOT, sources) + unknown_names(ROOT, library, sources)
-    problems += lonely_functions(ROOT, library) + incomplete_chapters(sources)
+    problems += lonely_functions(ROOT, library) + incomplete_chapters(library, sources)
     if problems:
         print("\n".join(problems), file=sys.stderr)
         print(f"{len(problems)} broken thread(s).", file=sys.stderr)

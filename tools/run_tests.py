@@ -48,7 +48,7 @@ PARTS = {
 
 def run(part: str) -> bool:
     """Run the commands of a part; False at the first that fails. One thread each, as in every timing of the course."""
-    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
     for command in PARTS[part]:
         print(f"\n== {part}: python {' '.join(command)}", flush=True)
         if subprocess.run([sys.executable, *command], cwd=ROOT, env=environment).returncode:

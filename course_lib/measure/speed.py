@@ -198,8 +198,14 @@ def peak_memory(fn: Callable[[], object]) -> int:
         profile.export_chrome_trace(str(path))
         events = json.loads(path.read_text("utf-8"))["traceEvents"]
     memory = [e for e in events if e["name"] == "[memory]" and e["args"]["Device Type"] == 0]
+    blocks: dict[int, int] = {}  # address -> bytes, of what fn allocated and has not released
     alive = peak = 0
     for event in sorted(memory, key=lambda e: e["ts"]):
-        alive += event["args"]["Bytes"]
-        peak = max(peak, alive)
+        address, n_bytes = event["args"]["Addr"], event["args"]["Bytes"]
+        if n_bytes > 0:
+            blocks[address] = n_bytes
+            alive += n_bytes
+            peak = max(peak, alive)
+        else:  # 0 for a block that was there before: its release makes no room for fn
+            alive -= blocks.pop(address, 0)
     return peak

@@ -188,7 +188,7 @@ class EntropyObserver(_Observer):
     of Q; clipping little, the stretches blur the bulk: the minimum lies between.
 
     Exact zeros are not counted unless `count_zeros`: every grid holds 0, whatever T is, and after a ReLU the spike of half of
-    all values in the first bin would decide alone (the recipe then clips nearly everything; the chapter shows it).
+    all values in the first bin would decide alone (at 8 bits the recipe then clips much too much; the chapter shows it).
     NVIDIA's own tool blanks its first bin for the same reason.
 
     Raises in `observe` ValueError for an empty, NaN or infinite batch.

@@ -5,12 +5,12 @@ A tensor of n entries with K distinct values v_0 < ... < v_{K-1} (zero among the
     (1)  table      K as a varint, one byte "halved", K values           K * (4, or 2 where fp16 holds every value exactly)
     (2)  packed     table, codes of b = ceil(log2 K) bits                ceil(n b / 8)
     (3)  huffman    table, lengths in gamma code, words                  ceil(sum_k n_k l_k / 8)
-    (4)  range      table, frequencies in gamma code, stream             about n H / 8 + 3
+    (4)  range      table, frequencies in gamma code, stream             about n H / 8 + 6
     (5)  han4,      non-zeros and fillers of the relative index with     Deep Compression's format: "huffman" for the gaps and
          han8       gaps of 4 or 8 bits                                  for the values, each with its own table
 
-(3) to (4): Huffman spends at least a bit on each weight, so a tensor with 95 % zeros cannot shrink below n / 8 bytes; (5) avoids
-that by coding distances; (4) has no such floor and needs no distances. All are lossless, except that -0 comes back as 0.
+Huffman spends at least a bit on each weight, so with 95 % zeros (3) cannot shrink below n / 8 bytes. (5) avoids that by coding
+distances; (4) has no such floor and needs no distances. All are lossless, except that -0 comes back as 0.
 Integer tensors work as well: their table keeps their type.
 
 Left out: one table for several tensors. Production: coremltools stores (2).

@@ -12,15 +12,16 @@ A size counts only if a fresh process can rebuild the tensors from the file alon
 
     (1)  size_bytes  =  10 + sum over tensors (4 + len(name) + dimensions and length, 1 to 5 bytes each)  +  sum of sections
 
-A CRC-32 notices every change of up to 32 neighbouring bits, so every altered byte; and all but one in 4 billion others. It is no
+A CRC-32 notices every change within 32 neighbouring bits, so every altered byte, and all but one in 4 billion others. It is no
 signature: who alters a file on purpose can mend the sum. Nothing of a file is ever executed, which a pickle cannot say.
 
-Writing goes to a new file in the same folder, is forced to the disk, and takes the final name in one step (rename). A reader sees
-the old file or the new one; a full disk leaves the old one.
+Writing goes to a new file in the same folder, is forced to the disk, and takes the final name in one step (rename). A reader
+sees the old file or the new one; a full disk leaves the old one.
 
 Production: safetensors (JSON header, no checksum, no coding), GGUF; torch.save is a zip of a pickle.
 """
 
+import contextlib
 import os
 import secrets
 import zlib
@@ -142,9 +143,14 @@ def _write_whole(path: Path, data: bytes) -> None:
             os.fsync(file.fileno())
         os.replace(part, path)
     except OSError as error:
-        part.unlink(missing_ok=True)
+        _remove(part)
         reason = f"save_tensors: could not write {path} ({len(data)} bytes): {error.strerror}; nothing was left behind"
         raise OSError(error.errno, reason) from error
     except BaseException:  # a learner's Ctrl-C must not leave half a file either
-        part.unlink(missing_ok=True)
+        _remove(part)
         raise
+
+
+def _remove(part: Path) -> None:
+    with contextlib.suppress(OSError):  # it may never have been made
+        part.unlink()

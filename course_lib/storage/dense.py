@@ -50,9 +50,16 @@ def _encode_int8(W: np.ndarray) -> bytes:
     return s.astype("<f4").tobytes() + q.astype(np.int8).tobytes()
 
 
+def _scales(s: np.ndarray) -> np.ndarray:
+    """Scales that a writer can have written: the largest code times the scale is a float32."""
+    if not (np.abs(s.astype(np.float64)) <= np.finfo(np.float32).max / 127 * (1 + 1e-6)).all():
+        raise ValueError("a scale is NaN, infinite or absurd")
+    return s.astype(np.float32)
+
+
 def _decode_int8(reader: ByteReader, shape: tuple[int, ...]) -> Tensor:
     rows, columns = rows_of(shape)
-    s = reader.array("<f4", rows)
+    s = _scales(reader.array("<f4", rows))
     return to_tensor(reader.array("i1", rows * columns).reshape(rows, columns) * s[:, None], shape)
 
 
@@ -72,14 +79,14 @@ def _encode_int4(W: np.ndarray) -> bytes:
         raise ValueError(f"encode_tensor: the scales of int4 are fp16, too small for a weight of {largest.max():g}")
     s = (largest / np.float32(7)).astype("<f2")
     step = np.where(s > 0, s, 1).astype(np.float32)[..., None]
-    q = np.rint(padded / step).clip(-7, 7) * (s > 0)[..., None]  # below 2^-24 the scale is 0, and so are the weights
+    q = np.rint(padded / step).clip(-7, 7)  # where the scale is 0, weights are below 2^-21 and their codes are 0 too
     q = q.reshape(rows, -1)[:, :columns].astype(np.int64)
     return s.tobytes() + pack_bits(torch.from_numpy(q), 4).numpy().tobytes()
 
 
 def _decode_int4(reader: ByteReader, shape: tuple[int, ...]) -> Tensor:
     rows, groups, columns = _groups(shape)
-    s = reader.array("<f2", rows * groups).astype(np.float32).reshape(rows, groups)
+    s = _scales(reader.array("<f2", rows * groups)).reshape(rows, groups)
     packed = torch.from_numpy(reader.array("u1", packed_size_bytes(rows * columns, 4)))
     q = unpack_bits(packed, 4, rows * columns, signed=True).numpy().reshape(rows, columns)
     return to_tensor(q * np.repeat(s, GROUP_SIZE, axis=1)[:, :columns], shape)

@@ -9,10 +9,10 @@ n weights in rows and columns, density d (share of non-zeros, m = round(d n)), b
     relative{b}       4 + ceil(b e / 8) + 4 e,     e = m / (1 - (1 - d)^(2^b))     expected, zeros independent
     packed            2 + 4 K + ceil(n b / 8)
     huffman           3 + 4 K + lengths + ceil(sum_k n_k l_k / 8)                  from the counts n_k of the codes
-    range             3 + 4 K + frequencies + n H(n_k / n) / 8 + 9                 from the counts, within 1 % and 4 bytes
+    range             3 + 4 K + frequencies + n H(n_k / n) / 8 + 6                 from the counts, within 1 % and 2 bytes
 
-Exact for all but relative and range. "2" and "3" are the table's header (varint of K, one byte); values take 2 bytes in place of
-4 where the table is halved (`value_bytes=2`). A whole file adds its header: see `container`, eq. (1).
+Exact for all but relative and range. "2" and "3" are the table's header (varint of K, one byte). With 2-byte values (a halved
+table) 4 K becomes 2 K (`value_bytes=2`). A whole file adds its header: see `container`, eq. (1).
 """
 
 import math
@@ -92,7 +92,7 @@ def _codebook_bytes(codec: str, n: int, n_bits: int, counts: Tensor | None, valu
         return table + len(gamma_encode(lengths)) + -(-huffman_size_bits(counts, lengths) // 8)
     f = quantize_frequencies(counts)
     bits = range_size_bits(counts, f)
-    return table + len(gamma_encode(f)) + 2 + round(bits / 8 + 3 * range_coder._n_lanes(bits))
+    return table + len(gamma_encode(f)) + 2 + round(bits / 8 + 4 * range_coder._n_lanes(bits))
 
 
 def n_filler_zeros(mask: Bool[Tensor, "*shape"], n_bits: int) -> int:

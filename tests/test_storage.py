@@ -1,0 +1,417 @@
+"""Real files: what a fresh process reads is what was saved, sizes are as predicted, and no damaged file is ever misread."""
+
+import hashlib
+import math
+import os
+import stat
+import subprocess
+import sys
+import zlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import sparse as scipy_sparse
+
+from course_lib.storage import (
+    CODECS,
+    decode_tensor,
+    encode_tensor,
+    file_sections,
+    load_tensors,
+    n_filler_zeros,
+    predicted_bytes,
+    save_tensors,
+)
+from course_lib.storage.sizes import PREDICTED
+
+ROOT = Path(__file__).resolve().parents[1]
+LOSSY = ("fp16", "int8", "int4")
+LOSSLESS = tuple(name for name in CODECS if name not in LOSSY)
+
+
+def pruned_and_shared(shape, density=0.1, n_values=15, seed=0):
+    """Zeros and `n_values` other values that fp16 does not hold exactly."""
+    generator = torch.Generator().manual_seed(seed)
+    table = torch.randn(n_values, generator=generator)
+    W = table[torch.randint(0, n_values, shape, generator=generator)]
+    return torch.where(torch.rand(shape, generator=generator) < density, W, 0.0)
+
+
+@st.composite
+def tensors(draw):
+    shape = tuple(draw(st.lists(st.integers(1, 9), max_size=3)))
+    return pruned_and_shared(shape, draw(st.sampled_from([0.0, 0.05, 0.5, 1.0])), seed=draw(st.integers(0, 999)))
+
+
+# ---- one tensor, one section
+
+
+@given(tensors(), st.sampled_from(LOSSLESS))
+def test_lossless_codecs_return_every_bit(W, codec):
+    before = W.clone()
+    data = encode_tensor(W, codec)
+    assert decode_tensor(data, codec, tuple(W.shape)).equal(W) and W.equal(before)
+    assert data == encode_tensor(W, codec)
+
+
+@given(tensors(), st.sampled_from(LOSSY))
+def test_rounding_codecs_stay_within_half_a_step(W, codec):
+    """fp16: 11 significant bits. int8: s = max|w| of the row / 127. int4: s rounded to fp16 (2^-11), codes reach 7 s only."""
+    W_hat = decode_tensor(encode_tensor(W, codec), codec, tuple(W.shape))
+    largest = float(W.abs().max())
+    bound = {"fp16": 2**-11 * largest, "int8": largest / 254, "int4": largest / 14 + largest * 2**-11}[codec]
+    assert float((W_hat - W).abs().max()) <= bound * (1 + 1e-5) + 1e-7
+
+
+def test_int8_and_int4_spelled_out():
+    """Eq. (3), (4) of `dense`, row by row and group by group."""
+    W = torch.randn(3, 70, generator=torch.Generator().manual_seed(1))
+    rows, groups = [], []
+    for row in W.tolist():
+        s = max(map(abs, row)) / 127
+        rows.append([round(w / s) * s for w in row])
+        out = []
+        for g in range(0, 70, 32):
+            s = float(np.float16(max(map(abs, row[g : g + 32])) / 7))
+            out += [max(-7, min(7, round(w / s))) * s for w in row[g : g + 32]]
+        groups.append(out)
+    for codec, expected in (("int8", rows), ("int4", groups)):
+        got = decode_tensor(encode_tensor(W, codec), codec, (3, 70))
+        assert torch.allclose(got, torch.tensor(expected), atol=1e-6)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize(
+    "W", [torch.zeros(3, 4), torch.full((2, 5), 0.5), torch.tensor(3.0), torch.tensor([-2.0]), torch.tensor([[0.0, 0], [0, 7]])]
+)
+def test_zeros_constants_and_single_numbers_survive(codec, W):
+    """A zero row has no scale; scales of these values are exact enough that even int4 returns them to 2^-10."""
+    W_hat = decode_tensor(encode_tensor(W, codec), codec, tuple(W.shape))
+    assert W_hat.shape == W.shape and torch.allclose(W_hat, W, rtol=2**-10)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_an_empty_tensor_takes_no_bytes(codec):
+    assert encode_tensor(torch.zeros(0, 3), codec) == b""
+    assert decode_tensor(b"", codec, (0, 3)).shape == (0, 3)
+
+
+def test_int4_below_the_smallest_scale_is_zero():
+    """The fp16 scale underflows to 0; the codes beside it are 0 too, not what a step of 1 would have given."""
+    W = torch.full((1, 3), 1e-8)
+    data = encode_tensor(W, "int4")
+    assert decode_tensor(data, "int4", (1, 3)).equal(torch.zeros(1, 3)) and data == bytes(4)
+
+
+def test_a_vector_is_one_row():
+    """One scale for the whole vector: 4 + n bytes of int8, and two row starts in csr."""
+    W = torch.tensor([1.0, 0.0, 127.0])
+    assert encode_tensor(W, "int8") == np.float32(1).tobytes() + bytes([1, 0, 127])
+    assert len(encode_tensor(W, "csr")) == 8 + 2 * 6
+
+
+def test_csr_is_the_layout_that_scipy_uses():
+    W = pruned_and_shared((6, 11), 0.3)
+    theirs = scipy_sparse.csr_matrix(W.numpy())
+    expected = theirs.indptr.astype("<u4").tobytes() + theirs.indices.astype("<u2").tobytes() + theirs.data.tobytes()
+    assert encode_tensor(W, "csr") == expected
+
+
+def test_csr_with_very_long_rows_has_wide_columns():
+    W = torch.zeros(1, 70_000)
+    W[0, 69_999] = 1
+    data = encode_tensor(W, "csr")
+    assert len(data) == predicted_bytes("csr", (1, 70_000), 1 / 70_000) == 16
+    assert decode_tensor(data, "csr", (1, 70_000)).equal(W)
+
+
+def test_relative_index_by_hand():
+    """Han's figure 2 with 4 bits: a value after 2 zeros, then one after 20 = 16 + 4: filler (15, 0), then gap 4."""
+    W = torch.zeros(30)
+    W[2], W[23] = 3.5, 1.5
+    expected = (3).to_bytes(4, "little") + bytes([2 | 15 << 4, 4]) + np.array([3.5, 0, 1.5], "<f4").tobytes()
+    assert encode_tensor(W, "relative4") == expected
+    assert n_filler_zeros(W != 0, 4) == 1 and n_filler_zeros(W != 0, 8) == 0
+    W = torch.zeros(16 * 3 + 1)
+    W[48] = 1  # gap 48 = 3 fillers and a gap of 0
+    assert n_filler_zeros(W != 0, 4) == 3 and decode_tensor(encode_tensor(W, "relative4"), "relative4", (49,)).equal(W)
+
+
+def test_bitmask_by_hand():
+    W = torch.tensor([0.0, 2.0, 0, 0, 0, 0, 0, 0, 0, 4.0])
+    assert encode_tensor(W, "bitmask") == b"\x02\x02" + np.array([2, 4], "<f4").tobytes()
+
+
+def test_packed_by_hand():
+    """Values -1, 0, 2 exist in fp16, so the table is halved; codes 2, 1, 0, 1, 2 at 2 bits: 10 01 00 01 10 from the right."""
+    W = torch.tensor([2.0, 0.0, -1.0, -0.0, 2.0])
+    assert encode_tensor(W, "packed") == b"\x03\x01" + np.array([-1, 0, 2], "<f2").tobytes() + bytes([0b01000110, 0b10])
+    assert decode_tensor(encode_tensor(W, "packed"), "packed", (5,)).equal(W)
+
+
+@pytest.mark.parametrize("codec", ["raw", "packed", "huffman", "range", "han4", "han8"])
+@pytest.mark.parametrize(
+    "dtype", [torch.int8, torch.int64, torch.uint8, torch.int32, torch.int16, torch.float64, torch.float16]
+)
+def test_other_types_keep_their_type(codec, dtype):
+    X = (torch.arange(40).reshape(5, 8) % 7).to(dtype)
+    back = decode_tensor(encode_tensor(X, codec), codec, (5, 8), dtype)
+    assert back.dtype == dtype and back.equal(X)
+
+
+def test_raw_keeps_what_no_other_codec_takes():
+    X = torch.tensor([float("nan"), -0.0, float("inf")])
+    assert encode_tensor(X, "raw") == X.numpy().tobytes()
+    flags = torch.tensor([True, False])
+    assert decode_tensor(encode_tensor(flags, "raw"), "raw", (2,), torch.bool).equal(flags)
+
+
+# ---- predicted, then measured
+
+
+@pytest.mark.parametrize("shape", [(40, 70), (1, 33), (7,), (4, 3, 5, 5)])
+@pytest.mark.parametrize("codec", ["fp32", "fp16", "int8", "int4", "csr", "bitmask"])
+def test_dense_and_sparse_sections_have_the_size_predicted(codec, shape):
+    W = pruned_and_shared(shape, 0.3)
+    density = float((W != 0).double().mean())
+    assert len(encode_tensor(W, codec)) == predicted_bytes(codec, shape, density)
+
+
+@pytest.mark.parametrize("value_bytes", [2, 4])
+@pytest.mark.parametrize("n_bits", [1, 2, 4, 7, 8])
+def test_codebook_sections_have_the_size_predicted(n_bits, value_bytes):
+    """packed and huffman exactly; range within 1 % and 2 bytes, since the last state of the coder holds 0 to 16 bits."""
+    values = torch.arange(1, 2**n_bits + 1) * (0.5 if value_bytes == 2 else 0.1)
+    codes = (torch.rand(50, 200, generator=torch.Generator().manual_seed(0)) ** 2 * 2**n_bits).long()
+    W = values[codes]
+    counts = codes.flatten().bincount(minlength=2**n_bits)
+    assert len(encode_tensor(W, "packed")) == predicted_bytes("packed", (50, 200), n_bits=n_bits, value_bytes=value_bytes)
+    for codec, slack in (("huffman", 0), ("range", 2)):
+        predicted = predicted_bytes(codec, (50, 200), counts=counts, value_bytes=value_bytes)
+        assert abs(len(encode_tensor(W, codec)) - predicted) <= slack * (1 + predicted / 200)
+
+
+@pytest.mark.parametrize(
+    ("codec", "n_bits", "density"), [("relative4", 4, 0.03), ("relative4", 4, 0.2), ("relative8", 8, 0.01)]
+)
+def test_relative_sections_have_the_size_expected(codec, n_bits, density):
+    """The share of fillers is an expectation: r / (1 - r) a value; 5 standard deviations of a sum of geometric numbers."""
+    codec, W = f"relative{n_bits}", pruned_and_shared((300, 400), density, seed=4)
+    m = int((W != 0).sum())
+    r = (1 - density) ** 2**n_bits
+    sigma = math.sqrt(m * r) / (1 - r)
+    fillers = n_filler_zeros(W != 0, n_bits)
+    assert len(encode_tensor(W, codec)) == 4 + -(-n_bits * (m + fillers) // 8) + 4 * (m + fillers)
+    predicted = predicted_bytes(codec, (300, 400), m / W.numel())
+    assert abs(len(encode_tensor(W, codec)) - predicted) <= 5 * sigma * (n_bits / 8 + 4) + 5
+
+
+def test_the_range_codec_is_near_the_entropy_and_huffman_stops_at_one_bit():
+    """95 % zeros: the entropy is 0.43 bit a weight; Huffman cannot go below 1 bit, Han's distances can."""
+    W = pruned_and_shared((300, 784), 0.05, n_values=8)
+    n = W.numel()
+    d = float((W != 0).double().mean())
+    entropy_bytes = n / 8 * (-d * math.log2(d) - (1 - d) * math.log2(1 - d) + 3 * d)
+    assert len(encode_tensor(W, "range")) < 1.02 * entropy_bytes + 60
+    assert len(encode_tensor(W, "huffman")) > n / 8
+    assert len(encode_tensor(W, "han8")) < 0.5 * n / 8
+
+
+# ---- the file
+
+CODEC_OF = {name: name for name in CODECS}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """One tensor for each codec, in one file; and what must come back."""
+    W = {name: pruned_and_shared((3, 14), 0.2, seed=k) for k, name in enumerate(CODECS)}
+    path = tmp_path / "model.mof"
+    size_bytes = save_tensors(path, W, CODEC_OF)
+    return path, size_bytes, {n: decode_tensor(encode_tensor(X, n), n, (3, 14)) for n, X in W.items()}
+
+
+def test_a_fresh_process_reads_every_codec(saved):
+    """Only the file and the library cross: names, order, types and every bit must be what the writer would decode itself."""
+    path, _, expected = saved
+    program = (
+        "import hashlib, sys\nfrom course_lib.storage import load_tensors\n"
+        "for name, X in load_tensors(sys.argv[1]).items():\n"
+        "    print(name, X.dtype, tuple(X.shape), hashlib.sha256(X.numpy().tobytes()).hexdigest())\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, cwd=ROOT)
+    digest = {n: hashlib.sha256(X.numpy().tobytes()).hexdigest() for n, X in expected.items()}
+    assert run.stdout.splitlines() == [f"{n} torch.float32 (3, 14) {digest[n]}" for n in CODECS], run.stderr
+
+
+def test_the_size_is_the_length_of_the_file_and_every_byte_has_a_place(saved):
+    path, size_bytes, _ = saved
+    assert size_bytes == path.stat().st_size == len(path.read_bytes())
+    sections = file_sections(path)
+    assert list(sections) == list(CODECS) and all(s.codec == n and s.shape == (3, 14) for n, s in sections.items())
+    header = size_bytes - sum(s.size_bytes for s in sections.values())
+    length_bytes = sum(1 + (s.size_bytes > 127) for s in sections.values())
+    assert header == 10 + sum(1 + len(n) + 2 + 1 + 2 for n in CODECS) + length_bytes  # eq. (1), spelled out
+    assert sections["bitmask"].size_bytes == len(encode_tensor(load_tensors(path)["bitmask"], "bitmask"))
+
+
+def test_a_network_comes_back(tmp_path):
+    model = torch.nn.Sequential(torch.nn.Linear(9, 4), torch.nn.BatchNorm1d(4))
+    state = model.state_dict()
+    path = tmp_path / "network"
+    save_tensors(path, state, {n: "fp32" if X.is_floating_point() else "raw" for n, X in state.items()})
+    back = load_tensors(path)
+    assert list(back) == list(state) and all(back[n].equal(X) and back[n].dtype == X.dtype for n, X in state.items())
+    torch.nn.Sequential(torch.nn.Linear(9, 4), torch.nn.BatchNorm1d(4)).load_state_dict(back)
+
+
+def test_no_tensors_and_odd_names(tmp_path):
+    path = tmp_path / "a"
+    assert save_tensors(path, {}) == 10 and load_tensors(path) == {}
+    save_tensors(path, {"": torch.ones(1), "权重.0 ": torch.ones(2), "x" * 300: torch.ones(200, 3)}, "bitmask")
+    assert [X.numel() for X in load_tensors(path).values()] == [1, 2, 600] and "权重.0 " in load_tensors(path)
+
+
+def test_every_altered_byte_is_noticed(saved):
+    """Each byte of the file, all its bits or single ones: always a ValueError, never other tensors."""
+    path, size_bytes, _ = saved
+    good = path.read_bytes()
+    for at in range(size_bytes):
+        for change in (255, 1 << at % 8, 1 << (at + 3) % 8):
+            path.write_bytes(good[:at] + bytes([good[at] ^ change]) + good[at + 1 :])
+            with pytest.raises(ValueError, match="load_tensors"):
+                load_tensors(path)
+    path.write_bytes(good)
+    load_tensors(path)
+
+
+def test_every_cut_and_every_growth_is_noticed(saved):
+    path, size_bytes, _ = saved
+    good = path.read_bytes()
+    for length in range(size_bytes):
+        path.write_bytes(good[:length])
+        with pytest.raises(ValueError, match="load_tensors"):
+            load_tensors(path)
+    for more in (b"\0", b"x" * 100, good):
+        path.write_bytes(good + more)
+        with pytest.raises(ValueError, match="damaged"):
+            load_tensors(path)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_damaged_file_with_a_mended_checksum_is_a_value_error_or_a_set_of_tensors(saved, seed):
+    """No signature: who mends the sum may change weights. But no other exception, no crash, whatever the bytes say."""
+    path, size_bytes, _ = saved
+    good, rng = path.read_bytes(), np.random.default_rng(seed)
+    start = size_bytes - 4 - sum(s.size_bytes for s in file_sections(path).values())
+    for _ in range(100):
+        body = bytearray(good[:-4])
+        at = int(rng.integers(5, start)) if rng.random() < 0.3 else int(rng.integers(start, len(body)))
+        body[at] = int(rng.integers(128)) if at < start else int(rng.integers(256))
+        path.write_bytes(bytes(body) + zlib.crc32(body).to_bytes(4, "little"))
+        try:
+            assert isinstance(load_tensors(path), dict)
+        except ValueError as refusal:
+            assert "load_tensors" in str(refusal)
+
+
+def test_other_files_and_other_versions_are_named(tmp_path):
+    path = tmp_path / "model.pt"
+    torch.save({"a": torch.ones(2)}, path)
+    with pytest.raises(ValueError, match="not a file of save_tensors"):
+        load_tensors(path)
+    save_tensors(path, {"a": torch.ones(2)})
+    body = path.read_bytes()[:4] + b"\x02" + path.read_bytes()[5:-4]
+    path.write_bytes(body + zlib.crc32(body).to_bytes(4, "little"))
+    with pytest.raises(ValueError, match="version 2, this library reads 1"):
+        load_tensors(path)
+    with pytest.raises(FileNotFoundError):
+        load_tensors(tmp_path / "nothing")
+
+
+# ---- when the disk says no
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path):
+    """A limit on file size stands in for the full disk: the write stops half-way with an OSError of the system."""
+    path = tmp_path / "model"
+    save_tensors(path, {"a": torch.ones(3)})
+    program = (
+        "import resource, sys, torch\nfrom course_lib.storage import save_tensors\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (5000, 5000))\n"
+        "try:\n    save_tensors(sys.argv[1], {'a': torch.ones(9000)})\n"
+        "except OSError as error:\n    print(type(error).__name__, error.errno, error)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", program, path], capture_output=True, text=True, cwd=ROOT)
+    assert "could not write" in run.stdout and "File too large; nothing was left behind" in run.stdout, run.stderr
+    assert load_tensors(path)["a"].tolist() == [1, 1, 1] and os.listdir(tmp_path) == ["model"]
+
+
+def test_paths_that_cannot_be_written_are_named(tmp_path):
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("x")
+    for path, error in [("no/such/folder", FileNotFoundError), ("folder", IsADirectoryError), ("file/x", NotADirectoryError)]:
+        with pytest.raises(error, match=rf"save_tensors: could not write .*{path}.*nothing was left behind"):
+            save_tensors(tmp_path / path, {"a": torch.ones(3)})
+    assert sorted(os.listdir(tmp_path)) == ["file", "folder"] and not os.listdir(tmp_path / "folder")
+
+
+def test_an_interrupted_write_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "model"
+    save_tensors(path, {"a": torch.ones(3)})
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        save_tensors(path, {"a": torch.zeros(3)})
+    assert load_tensors(path)["a"].tolist() == [1, 1, 1] and os.listdir(tmp_path) == ["model"]
+
+
+def test_the_new_file_has_the_usual_permissions(tmp_path):
+    (tmp_path / "usual").write_bytes(b"")
+    save_tensors(tmp_path / "ours", {})
+    assert stat.S_IMODE((tmp_path / "ours").stat().st_mode) == stat.S_IMODE((tmp_path / "usual").stat().st_mode)
+
+
+def test_a_refused_tensor_writes_nothing(tmp_path):
+    with pytest.raises(ValueError, match=r"tensor 'b': .*1 NaN"):
+        save_tensors(tmp_path / "m", {"a": torch.ones(2), "b": torch.tensor([float("nan")])})
+    assert not os.listdir(tmp_path)
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_bad_input_is_refused_in_words(tmp_path):
+    W = torch.randn(300, 300)
+    for call, error, says in [
+        (lambda: encode_tensor(W, "zip"), ValueError, "known: 'raw', 'fp32'"),
+        (lambda: encode_tensor(W.double(), "fp32"), TypeError, r"takes float32, got torch.float64; use 'raw', or X.float\(\)"),
+        (lambda: encode_tensor(W.to(torch.complex64), "raw"), TypeError, "no file type"),
+        (lambda: encode_tensor(W * 1e5, "fp16"), ValueError, "fp16 ends at 65504"),
+        (lambda: encode_tensor(W * 1e6, "int4"), ValueError, "scales of int4 are fp16"),
+        (lambda: encode_tensor(W, "packed"), ValueError, "share weights|at most 8 bits"),
+        (lambda: encode_tensor(W, "range"), ValueError, "share weights first"),
+        (lambda: encode_tensor(torch.tensor([float("inf")]), "csr"), ValueError, "1 infinite"),
+        (lambda: decode_tensor(b"123", "fp32", (1,)), ValueError, "1 too early"),
+        (lambda: decode_tensor(b"12345", "fp32", (1,)), ValueError, "1 bytes too many"),
+        (lambda: decode_tensor(b"", "fp32", (1,), torch.int8), ValueError, "does not hold"),
+        (lambda: decode_tensor(b"", "raw", (2**20, 2**20)), ValueError, "beyond this format"),
+        (lambda: save_tensors(tmp_path / "m", {"a": W}, {"b": "csr"}), ValueError, "only one of them has a, b"),
+        (lambda: predicted_bytes("raw", (3,)), ValueError, "unknown codec"),
+        (lambda: predicted_bytes("csr", (3,), density=50), ValueError, "did you mean 0.5"),
+        (lambda: predicted_bytes("range", (3,)), ValueError, "needs counts"),
+        (lambda: predicted_bytes("huffman", (3,), counts=torch.tensor([3, 0])), ValueError, "all positive"),
+        (lambda: predicted_bytes("packed", (3,), n_bits=9), ValueError, "from 1 to 8"),
+        (lambda: n_filler_zeros(W != 0, 0), ValueError, "from 1 to 8"),
+    ]:
+        with pytest.raises(error, match=says):
+            call()
+
+
+def test_every_codec_but_three_has_a_predicted_size():
+    assert set(CODECS) - set(PREDICTED) == {"raw", "han4", "han8"}
