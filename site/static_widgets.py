@@ -35,7 +35,11 @@ def draw(model_id: str, models: dict) -> str:
             return ""
         direction = "row" if name in ("HBoxModel", "GridBoxModel") else "column"
         inside = "".join(draw(child, models) for child in children)
-        return f'<div style="display:flex;flex-wrap:wrap;gap:.4em;flex-direction:{direction}">{inside}</div>' if inside else ""
+        return (
+            f'<div style="display:flex;flex-wrap:wrap;gap:.4em 1.5em;flex-direction:{direction}">{inside}</div>'
+            if inside
+            else ""
+        )
     if name == "ImageModel":
         return _image(models[model_id])
     if name in ("HTMLModel", "HTMLMathModel"):

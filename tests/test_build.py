@@ -93,6 +93,23 @@ def test_a_hint_is_opened_for_markdown_and_twice_is_once():
     assert build.open_hints(opened) == opened
 
 
+def test_chinese_lines_are_joined_where_a_break_would_show_as_a_space():
+    joined = {"一行，\n二行": "一行，二行", "中文\n中文": "中文中文", "一，\n`x` 二": "一，`x` 二", "- 一，\n  二": "- 一，二"}
+    kept = [
+        "中文\nLatin",
+        "# 标题\n正文",
+        "一。\n- 二",
+        "一。\n1. 二",
+        "一，\n$$ x $$",
+        "一。\n\n二",
+        "| 一 |\n| 二 |",
+        "> 一，\n> 二",
+    ]
+    kept += ["```\n一，\n二\n```", "一。\n```\n二，\n三\n```", "a，\n<details>"]
+    for text, wanted in [*joined.items(), *((text, text) for text in kept)]:
+        assert build.join_lines(text) == wanted, text
+
+
 def test_nbgrader_metadata_of_answer_check_and_prose(tree):
     build.main(["--root", str(tree)])
     cells = {c["id"]: c["metadata"] for c in built(tree, "exercises/en/03_1_weight_pruning.ipynb")["cells"]}

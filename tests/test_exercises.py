@@ -52,10 +52,15 @@ class Run:
 
 def kept(namespace: dict) -> dict:
     """A copy in which what a run could change in place is copied: tensors, networks, containers; two names of one stay one."""
-    values = list(namespace.values())
-    memo = {id(v): v for v in values if isinstance(v, torch.Tensor) and v.numel() > BIG}
-    kinds = torch.Tensor | torch.nn.Module | dict | list | set
-    return {k: copy.deepcopy(v, memo) if isinstance(v, kinds) and k != "__builtins__" else v for k, v in namespace.items()}
+    memo = {id(v): v for v in namespace.values() if isinstance(v, torch.Tensor) and v.numel() > BIG}
+    copied = dict(namespace)
+    for name, value in namespace.items():
+        if isinstance(value, torch.Tensor | torch.nn.Module | dict | list | set) and name != "__builtins__":
+            try:
+                copied[name] = copy.deepcopy(value, memo)
+            except (RuntimeError, TypeError):  # torch copies no tensor in the middle of a graph; such things are shared
+                copied[name] = value
+    return copied
 
 
 def execute(code: str, name: str, namespace: dict) -> None:

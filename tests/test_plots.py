@@ -73,6 +73,7 @@ def test_matrix_has_white_at_zero_and_a_cross_on_each_pruned_weight():
     W = torch.tensor([[1.0, -3.0], [0.0, 2.0]])
     ax = drawable(matrix(W, mask=torch.tensor([[False, True], [False, True]])))
     assert ax.images[0].get_clim() == (-3.0, 3.0)  # eq. (2)
+    assert matrix(torch.tensor([[1.0, 4.0]])).images[0].get_clim() == (-4.0, 4.0)
     assert {(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines} == {(0, 0), (0, 1)}
     assert [t.get_text() for t in ax.texts] == ["1", "-3", "0", "2"]
 

@@ -126,6 +126,26 @@ def open_hints(text: str) -> str:
     return re.sub(r"</details>[ \t]*\n+(?=\S)", "</details>\n\n", text)
 
 
+def join_lines(text: str) -> str:
+    """Chinese prose without the line breaks of its source: Markdown would show each as a space, and Chinese has none there.
+
+    A line is joined to the next where Chinese meets Chinese, and after Chinese punctuation whatever follows; headings, lists,
+    tables, quotations, formulas and listings keep their lines.
+    """
+    lines, fenced = [], False
+    for line in text.split("\n"):
+        above, here = (lines[-1] if lines else ""), line.strip()
+        fenced ^= here.startswith(("```", "~~~"))
+        prose = here and not fenced and not here.startswith(("```", "~~~", "#", ">", "|", "<", "$$", "!["))
+        prose = prose and not re.match(r"([-*+]|\d+[.)])\s", here) and not above.lstrip().startswith(("#", ">", "|", "<", "$$"))
+        meets = re.search(r"[\u4e00-\u9fff]$", above) and re.match(r"[\u3000-\u9fff\uff00-\uffef“‘]", here)
+        if prose and (meets or re.search(r"[\u3000-\u303f\uff00-\uffef”’]$", above)):
+            lines[-1] = above + here
+        else:
+            lines.append(line)
+    return "\n".join(lines)
+
+
 def notebook(source: Source, lang: str, exercise: bool = False) -> str:
     """The notebook as the text of its file."""
     cells = []
@@ -134,7 +154,8 @@ def notebook(source: Source, lang: str, exercise: bool = False) -> str:
         if exercise and cell.role == "solution":
             continue
         text = exercise_text(cell, lang) if exercise else solved(cell.text) if cell.kind == "code" else cell.text
-        text = open_hints(text) if cell.kind == "markdown" else text
+        if cell.kind == "markdown":
+            text = open_hints(join_lines(text) if lang == "zh" else text)
         if i == 0 and source.kind == EXERCISE and not exercise:
             text = re.sub(r"\A(# .*)", lambda m: m[1] + SUFFIX[lang], text)
         row = {"cell_type": cell.kind, "id": cell_id, "metadata": nbgrader(cell), "source": text.splitlines(keepends=True)}

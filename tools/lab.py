@@ -93,10 +93,9 @@ def main(arguments: list[str]) -> int:
     fetch_digits()
     line = command(locale, arguments)
     sys.stdout.flush()
-    if os.name == "posix":
-        os.execv(line[0], line)
-
-    return subprocess.call(line)  # elsewhere exec returns at once to the shell
+    if os.name != "posix":
+        return subprocess.call(line)  # exec would return to the shell at once there
+    return os.execv(line[0], line)
 
 
 if __name__ == "__main__":

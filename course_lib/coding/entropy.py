@@ -35,7 +35,7 @@ def symbol_counts(symbols: Integer[Tensor, "*shape"], n_symbols: int) -> Int64[T
 
     symbols: any shape, also empty.  n_symbols: K >= 1.
     Raises ValueError for symbols outside 0 ... K-1.
-    Source: counting.  Notebook: 04_4_deep_compression.
+    Source: counting.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
     check_count("symbol_counts", "n_symbols", n_symbols)
     _check_symbols("symbol_counts", symbols, n_symbols)
@@ -49,7 +49,7 @@ def entropy_bits(counts: Integer[Tensor, "n_symbols"] | Float[Tensor, "n_symbols
 
     counts: non-negative; need not sum to one.  Returns bits a symbol; 0 for a single symbol, and for no symbols at all.
     Raises ValueError for negative or non-finite counts.
-    Source: Shannon 1948, section 6.  Notebook: 04_4_deep_compression.
+    Source: Shannon 1948, section 6.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
     if counts.numel() == 0:
         return 0.0
@@ -69,7 +69,7 @@ def gamma_encode(values: Integer[Tensor, "n"]) -> bytes:
 
     Bits are most significant first.
     Raises ValueError for negative values.
-    Source: Elias 1975.  Notebook: 04_4_deep_compression.
+    Source: Elias 1975.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
     v = [value + 1 for value in values.tolist()]
     if min(v, default=1) < 1:
@@ -84,7 +84,7 @@ def gamma_decode(data: bytes, count: int) -> tuple[Int64[Tensor, "count"], int]:
     $$ v = \mathrm{binary}^{-1}(\text{as many bits after the first one as zeros before it}) - 1 $$
 
     Raises ValueError where the bytes end too early, a number exceeds 2^40, or the filling is not zero.
-    Source: Elias 1975.  Notebook: 04_4_deep_compression.
+    Source: Elias 1975.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
     check_count("gamma_decode", "count", count, low=0)
     if count > 8 * len(data):

@@ -39,7 +39,7 @@ def huffman_lengths(counts: Integer[Tensor, "n_symbols"]) -> Int64[Tensor, "n_sy
 
     counts: how often each symbol occurs.  Ties are broken by the smallest symbol, so the result is reproducible.
     Raises ValueError for negative counts, or so skewed that a word would exceed 57 bits.
-    Source: Huffman 1952.  Notebook: 04_4_deep_compression.
+    Source: Huffman 1952.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
     n = counts.tolist()
     if min(n, default=0) < 0:
@@ -68,7 +68,7 @@ def canonical_codes(lengths: Integer[Tensor, "n_symbols"]) -> Int64[Tensor, "n_s
        \quad\text{in the order of } (l, k) $$
 
     Raises ValueError for lengths outside 0 ... 57, or that break Kraft's inequality: no prefix code has them.
-    Source: Schwartz and Kallick 1964; RFC 1951, section 3.2.2.  Notebook: 04_4_deep_compression.
+    Source: Schwartz and Kallick 1964; RFC 1951, section 3.2.2.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
     rows = lengths.tolist()
     if rows and not 0 <= min(rows) <= max(rows) <= MAX_LENGTH:
@@ -89,7 +89,7 @@ def huffman_size_bits(counts: Integer[Tensor, "n_symbols"], lengths: Integer[Ten
     $$ \mathrm{size\_bits} = \sum_k n_k \, l_k $$
 
     Raises ValueError where a symbol that occurs has no word.
-    Source: Huffman 1952.  Notebook: 04_4_deep_compression.
+    Source: Huffman 1952.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
     if counts.shape != lengths.shape or bool(((counts > 0) & (lengths == 0)).any()):
         raise ValueError("huffman_size_bits: every symbol that occurs needs a code word")
@@ -104,7 +104,7 @@ def huffman_encode(symbols: Integer[Tensor, "*shape"], lengths: Integer[Tensor, 
     symbols: any shape, read in row-major order; may be empty.  lengths: from `huffman_lengths`.
     Returns ceil(size_bits / 8) bytes.
     Raises TypeError for floats, ValueError for symbols out of range or without a word.
-    Source: Huffman 1952.  Notebook: 04_4_deep_compression.
+    Source: Huffman 1952.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
     _check_symbols("huffman_encode", symbols, lengths.numel())
     x = symbols.flatten().long().numpy()
@@ -123,7 +123,7 @@ def huffman_decode(data: bytes, lengths: Integer[Tensor, "n_symbols"], count: in
 
     in the canonical order, where window(b) holds the 57 bits from position b on.
     Raises ValueError where the stream is too short, too long, matches no word, or its last bits are not zero.
-    Source: Moffat and Turpin 1997.  Notebook: 04_4_deep_compression.
+    Source: Moffat and Turpin 1997.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
     check_count("huffman_decode", "count", count, low=0)
     codes, length = canonical_codes(lengths).numpy(), lengths.long().numpy()

@@ -47,7 +47,7 @@ def quantize_frequencies(counts: Integer[Tensor, "n_symbols"]) -> Int64[Tensor, 
     What rounding leaves over goes to, or is taken from, the symbols where the size (3) gains most or loses least.
     All counts zero (nothing to code) gives all zeros.
     Raises ValueError for negative counts, or more than 2^16 symbols that occur.
-    Source: Duda 2013 (arXiv 1311.2540), section 5.  Notebook: 04_4_deep_compression.
+    Source: Duda 2013 (arXiv 1311.2540), section 5.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
     n = counts.double().numpy()
     if n.size and n.min() < 0:
@@ -78,7 +78,7 @@ def range_size_bits(counts: Integer[Tensor, "n_symbols"], frequencies: Integer[T
     $$ \mathrm{size\_bits} = \sum_k n_k \log_2 \frac{2^{16}}{f_k} \;\ge\; n\,H(n/\textstyle\sum n) $$
 
     Raises ValueError where a symbol that occurs has frequency 0.
-    Source: Cover and Thomas 2006, theorem 5.4.3.  Notebook: 04_4_deep_compression.
+    Source: Cover and Thomas 2006, theorem 5.4.3.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
     if counts.shape != frequencies.shape or bool(((counts > 0) & (frequencies <= 0)).any()):
         raise ValueError("range_size_bits: every symbol that occurs needs a frequency of at least 1")
@@ -101,7 +101,7 @@ def range_encode(symbols: Integer[Tensor, "*shape"], frequencies: Integer[Tensor
     The stream: number of lanes less one (2 bytes), final x of each lane (5 bytes), then the 16-bit words in the order the
     decoder wants them; all little-endian. No symbols give no bytes.
     Raises TypeError for floats, ValueError for symbols out of range or with frequency 0, or a model that does not sum to 2^16.
-    Source: Duda 2013, section 5; Giesen 2014 (interleaving).  Notebook: 04_4_deep_compression.
+    Source: Duda 2013, section 5; Giesen 2014 (interleaving).  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
     f, start = _checked_model("range_encode", frequencies)
     _check_symbols("range_encode", symbols, len(f))
@@ -122,7 +122,7 @@ def range_decode(data: bytes, frequencies: Integer[Tensor, "n_symbols"], count: 
     $$ x = f_k \lfloor x' / 2^{16} \rfloor + (x' \bmod 2^{16}) - F_k, \qquad F_k \le x' \bmod 2^{16} < F_k + f_k $$
 
     Raises ValueError where the stream is too short, too long, or does not end in the state the encoder began with.
-    Source: Duda 2013, section 5.  Notebook: 04_4_deep_compression.
+    Source: Duda 2013, section 5.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
     check_count("range_decode", "count", count, low=0)
     f, start = _checked_model("range_decode", frequencies)

@@ -86,7 +86,7 @@ def weight_qparams(
     $$ s_i = \frac{\max_{j \in \text{slice } i} |w_{ij}|}{q_{\max}} \quad \text{(symmetric; affine from min and max)} $$
 
     where a slice is the whole tensor, a row, or a group within a row. Codes are signed. With `clip="mse"` the range of each
-    slice is shrunk in 1 % steps to no less than a fifth, and the one of least squared error is kept.
+    slice is shrunk in 1 % steps to no less than a twentieth, and the one of least squared error is kept.
 
     W: weights (out, ...).
     Returns s and z of shape () for "tensor", (out, 1, ..., 1) for "row": both broadcast to W. For "group": (out, n_groups, 1),
@@ -118,7 +118,7 @@ def _search_range(slices, axes, low, high, n_bits, symmetric) -> tuple[Tensor, T
     """For each slice the shrunk range whose squared error is least; the full range wins ties."""
     best_error = torch.full_like(low, math.inf)
     best_s, best_z = choose_qparams(low, high, n_bits, symmetric)
-    for share in torch.arange(100, 19, -1).tolist():
+    for share in torch.arange(100, 4, -1).tolist():
         s, z = choose_qparams(low * (share / 100), high * (share / 100), n_bits, symmetric)
         error = (dequantize(quantize(slices, s, z, n_bits), s, z) - slices).square().sum(axes, keepdim=True)
         better = error < best_error

@@ -36,7 +36,7 @@ class FakeQuantWeight(nn.Module):
     $$ \hat W = s\,\mathrm{clip}(\mathrm{round}(W/s)), \qquad s = s(W) \text{, a constant for the gradient} $$
 
     where s(W) is that of `weight_qparams` (symmetric). With `clip="max"` it follows the weights, step by step; with
-    `clip="mse"` it is searched once, for the weights at the start, and stays (a search costs eighty roundings).
+    `clip="mse"` it is searched once, for the weights at the start, and stays (a search costs a hundred roundings).
 
     W: the weights at the start.  n_bits, granularity ("tensor" or "row"), clip: as for `weight_qparams`.
     Raises ValueError for an impossible `n_bits`, an unknown granularity or clip, bad weights.

@@ -61,10 +61,10 @@ def _encode_packed(X: np.ndarray) -> bytes:
     table, codes, n_values = _table_and_codes(X)
     if n_values > 256:
         raise ValueError(f"encode_tensor: {n_values} distinct values; packed codes have at most 8 bits, 256 values")
-    return table + pack_bits(codes, packed_width(n_values)).numpy().tobytes()
+    return table + pack_bits(codes, _packed_width(n_values)).numpy().tobytes()
 
 
-def packed_width(n_values: int) -> int:
+def _packed_width(n_values: int) -> int:
     """Bits a code: ceil(log2 K), at least 1."""
     return max(1, math.ceil(math.log2(n_values)))
 
@@ -73,8 +73,8 @@ def _decode_packed(reader: ByteReader, shape: tuple[int, ...], dtype: str) -> Te
     table, n = _read_table(reader, dtype), math.prod(shape)
     if len(table) > 256:
         raise ValueError("packed: more than 256 values")
-    packed = torch.from_numpy(reader.array("u1", packed_size_bytes(n, packed_width(len(table)))))
-    return _look_up(table, unpack_bits(packed, packed_width(len(table)), n, signed=False), shape)
+    packed = torch.from_numpy(reader.array("u1", packed_size_bytes(n, _packed_width(len(table)))))
+    return _look_up(table, unpack_bits(packed, _packed_width(len(table)), n, signed=False), shape)
 
 
 def _look_up(table: np.ndarray, codes: Tensor, shape: tuple[int, ...]) -> Tensor:

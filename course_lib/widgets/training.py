@@ -111,6 +111,8 @@ def valley_figure(walk: Descent, ratio: float = 20.0, title: str = "") -> Figure
     label = f"predicted: {walk.rho:.3f} a step"
     right.plot(steps, np.clip(predicted, 1e-12, 1e12), color=COLORS[1], linestyle="--", label=label)
     right.set(xlabel="step", ylabel="distance to the bottom", yscale="log", ylim=(1e-6, 1e4))
+    arrived = np.nonzero(distance < 1e-6)[0]
+    right.set_xlim(0, max(20, int(arrived[0]) if len(arrived) else len(path) - 1))
     right.set_title(describe(walk).split("; ")[2])
     right.legend(loc="upper right")
     return figure

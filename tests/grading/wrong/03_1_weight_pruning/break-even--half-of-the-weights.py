@@ -1,0 +1,2 @@
+def csr_break_even(rows, columns):
+    return rows * columns // 2 + 1

@@ -1,0 +1,6 @@
+def affine_qparams(low, high, n_bits):
+    low = min(low, 0.0)
+    if low == high:
+        return 1.0, 0
+    s = (high - low) / (2**n_bits - 1)
+    return s, min(max(round(-low / s), 0), 2**n_bits - 1)

@@ -1,0 +1,9 @@
+import torch
+
+
+def test_quantizer(quantizer):
+    for n_bits in (2, 3, 4, 8):
+        assert quantizer(torch.zeros(3), n_bits).tolist() == [0, 0, 0]
+        W = torch.randn(500, generator=torch.Generator().manual_seed(n_bits))
+        W_hat, largest = quantizer(W, n_bits), float(W.abs().max())
+        assert float((W - W_hat).abs().max()) < 1e-6 * largest
