@@ -1,4 +1,4 @@
-# make lab | test | check | build | site | assets | bench | doctor      (each makes .venv first, once)
+# make lab | test | check | build | site | assets | doctor      (each makes .venv first, once)
 #   PYTHON=python3.12                                  another Python (3.11 or newer)
 #   TORCH_INDEX=https://download.pytorch.org/whl/cpu   on Linux without a GPU: 200 MB of torch instead of several GB
 #   LANG_UI=zh_CN                                      JupyterLab and the first page in Chinese
@@ -23,10 +23,7 @@ site: $(READY) build
 	$(RUN) site/make.py
 
 assets: $(READY)
-	$(RUN) -m course_lib.assets
-
-bench: $(READY)
-	for file in benchmarks/[a-z]*.py; do OMP_NUM_THREADS=1 $(RUN) $$file || exit 1; done
+	$(RUN) -m course_lib fetch
 
 doctor: $(READY)
 	$(RUN) -m course_lib doctor
@@ -34,7 +31,7 @@ doctor: $(READY)
 $(READY): pyproject.toml requirements.lock
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "This course needs Python 3.11 or newer, and $(PYTHON) is %d.%d: try  make PYTHON=python3.12" % sys.version_info[:2])'
 	test -x $(RUN) || $(PYTHON) -m venv .venv
-	$(RUN) -m pip install --quiet $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements.lock -e '.[test,zh,site]'
+	$(RUN) -m pip install $(if $(TORCH_INDEX),--extra-index-url $(TORCH_INDEX)) -c requirements.lock -e '.[test,zh,site]'
 	touch $(READY)
 
-.PHONY: lab test check build site assets bench doctor
+.PHONY: lab test check build site assets doctor

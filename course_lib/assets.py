@@ -44,7 +44,10 @@ from course_lib._check import check_choice
 
 @dataclass(frozen=True)
 class Asset:
-    """One row of the table: which distribution file, which of its members, and what they are."""
+    """One row of the table: which distribution file, which of its members, and what they are.
+
+    Source: none, bookkeeping.  Notebook: 00_start_here.
+    """
 
     name: str
     requirement: str  # name==version, as pip writes it

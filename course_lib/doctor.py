@@ -18,6 +18,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+ROOT = Path(__file__).resolve().parents[1]
 DISTRIBUTION = "model-optimization-from-the-formulas-up"
 EXTRAS = {
     "test": "the tests",
@@ -110,9 +111,7 @@ def _packages() -> list[Finding]:
     try:
         wanted = _requirements()
     except importlib.metadata.PackageNotFoundError:
-        return [
-            Finding("broken", "the course", "not installed", f"{sys.executable} -m pip install -e .   (in the course's folder)")
-        ]
+        return [Finding("broken", "the course", "not installed", f"{sys.executable} -m pip install -e {ROOT}")]
     findings = []
     for name, lowest, extra in wanted:
         if not extra:
@@ -122,7 +121,7 @@ def _packages() -> list[Finding]:
     for extra, purpose in EXTRAS.items():
         lacking = [name for name, lowest, group in wanted if group == extra and not _seen_version(name, lowest)[0]]
         if lacking:
-            cure = f'{sys.executable} -m pip install -e ".[{extra}]"   (in the course\'s folder)'
+            cure = f'{sys.executable} -m pip install -e "{ROOT}[{extra}]"'
             findings.append(Finding("optional", f"for {purpose}", f"missing: {', '.join(lacking)}", cure))
         else:
             findings.append(Finding("ok", f"for {purpose}", "complete"))
@@ -158,16 +157,16 @@ def _cache() -> list[Finding]:
     for name, asset in assets.ASSETS.items():
         size = f"{asset.n_bytes / 1e6:.0f} MB"
         if name in missing:
-            cure = f"{sys.executable} -m course_lib fetch {name}   (once, with a network)"
-            findings.append(Finding("broken", asset.what, f"not fetched yet ({size})", cure))
+            cure = f"{sys.executable} -m course_lib fetch {name}"
+            findings.append(Finding("broken", asset.what, f"not fetched yet ({size}, once, with a network)", cure))
         else:
             findings.append(Finding("ok", asset.what, "there"))
     for name in pretrained.RECIPES:
         if pretrained.is_trained(name):
             findings.append(Finding("ok", f"trained {name}", "there"))
         else:
-            cure = f"{sys.executable} -m course_lib prepare   (or wait once, when a chapter first asks for it)"
-            findings.append(Finding("optional", f"trained {name}", "not trained yet", cure))
+            cure = f"{sys.executable} -m course_lib prepare"
+            findings.append(Finding("optional", f"trained {name}", "not trained yet; a chapter does it when it needs it", cure))
     return findings
 
 
@@ -188,6 +187,6 @@ def _tools() -> list[Finding]:
         if path:
             findings.append(Finding("ok", f"{name}, for {purpose}", path))
         else:
-            cure = f"sudo apt-get install {package}   (or your system's way)"
+            cure = f"sudo apt-get install {package}"
             findings.append(Finding("optional", f"{name}, for {purpose}", "missing", cure))
     return findings

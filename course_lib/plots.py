@@ -130,6 +130,8 @@ def matrix(
     if annotate if annotate is not None else small:
         for (i, j), value in np.ndenumerate(values):
             ax.text(j, i, f"{value:.2g}", ha="center", va="center", color="white" if abs(value) > 0.6 * limit else "black")
+    if small:
+        ax.set(xticks=range(n_columns), yticks=range(n_rows))
     ax.grid(False)
     ax.set(xlabel="input j", ylabel="output i", title=title)
     return ax
@@ -180,7 +182,7 @@ def tradeoff(
 
     Less is better on both axes: the best models sit at the lower left, and the front is the border of what is reached.
     Raises ValueError for no points, or costs and errors of different lengths.
-    Source: Pareto dominance (Pareto, 1906).  Notebook: 01_background.
+    Source: Pareto dominance (Pareto, 1906).  Notebook: 03_2_quantization.
     """
     if not points:
         raise ValueError("tradeoff: no points were given; pass {method: (costs, errors)}")

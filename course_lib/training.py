@@ -25,6 +25,7 @@ are mostly those; the update in the middle is the same five lines.
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import torch
@@ -164,16 +165,31 @@ def _get_lr(optimizer) -> float:
     return float(optimizer.param_groups[0]["lr"] if hasattr(optimizer, "param_groups") else optimizer.lr)
 
 
-def _check_train(X, targets: tuple, counts: dict[str, int], max_norm: float | None) -> None:
+def _check_train(X, targets: tuple, n_epochs, batch_size, n_accumulate, first_step, max_norm) -> None:
     check_tensor("train", "X", X)
     for i, target in enumerate(targets):
         check_tensor("train", f"targets[{i}]", target)
         if len(target) != len(X):
             raise ValueError(f"train: X has {len(X)} samples, targets[{i}] has {len(target)}")
-    for name, value in counts.items():
-        check_count("train", name, value, low=0 if name == "first_step" else 1)
+    for name, value in (("n_epochs", n_epochs), ("batch_size", batch_size), ("n_accumulate", n_accumulate)):
+        check_count("train", name, value)
+    check_count("train", "first_step", first_step, low=0)
     if max_norm is not None:
         check_number("train", "max_norm", max_norm, above=0.0)
+
+
+@contextmanager
+def _training_mode(model: nn.Module, optimizer) -> Iterator[None]:
+    """Train mode inside. Afterwards, whatever happened: modes and random numbers as before, gradients cleared."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        with torch.random.fork_rng(devices=[]):
+            model.train()
+            yield
+    finally:
+        optimizer.zero_grad()
+        for module, mode in modes:
+            module.training = mode
 
 
 def _backward(model: Callable, x: Tensor, targets: list[Tensor], loss_fn: Callable, n_pieces: int) -> float:
@@ -228,39 +244,31 @@ def train(
     Source: minibatch SGD, Robbins & Monro 1951; the loop is everyone's.  Notebook: 02_2_training.
     """
     targets = targets if isinstance(targets, tuple) else (targets,)
-    counts = {"n_epochs": n_epochs, "batch_size": batch_size, "n_accumulate": n_accumulate, "first_step": first_step}
-    _check_train(X, targets, counts, max_norm)
+    _check_train(X, targets, n_epochs, batch_size, n_accumulate, first_step, max_norm)
     optimizer = Adam([W for W in model.parameters() if W.requires_grad]) if optimizer is None else optimizer
-    modes = [(module, module.training) for module in model.modules()]
-    history, started = History(), time.perf_counter()
-    bar = tqdm(total=n_updates(len(X), n_epochs, batch_size), desc=description, disable=not progress, initial=first_step)
-    try:
-        with torch.random.fork_rng(devices=[]), bar:
-            model.train()
-            for step, (batch, step_seed) in enumerate(_plan(len(X), n_epochs, batch_size, seed)):
-                if step < first_step:
-                    continue
-                # The CPU generator alone: torch.manual_seed would also queue a call for every accelerator, each step.
-                torch.default_generator.manual_seed(step_seed)
-                if schedule is not None:
-                    _set_lr(optimizer, float(schedule(step)))
-                optimizer.zero_grad()
-                x = X[batch] if augment is None else augment(X[batch])
-                loss = _backward(forward or model, x, [target[batch] for target in targets], loss_fn, n_accumulate)
-                if not math.isfinite(loss):
-                    raise FloatingPointError(f"train: the loss of step {step} is {loss}, lr {_get_lr(optimizer):g}: diverged")
-                if max_norm is not None:
-                    clip_gradients(model.parameters(), max_norm)
-                optimizer.step()
-                history.losses.append(loss)
-                history.lrs.append(_get_lr(optimizer))
-                if after_step is not None:
-                    after_step(step)
-                bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
-                bar.update()
-    finally:
-        optimizer.zero_grad()
-        for module, mode in modes:
-            module.training = mode
-        history.seconds = time.perf_counter() - started
+    history, started, n_steps = History(), time.perf_counter(), n_updates(len(X), n_epochs, batch_size)
+    bar = tqdm(total=n_steps, desc=description, disable=not progress, initial=first_step)
+    with _training_mode(model, optimizer), bar:
+        for step, (batch, step_seed) in enumerate(_plan(len(X), n_epochs, batch_size, seed)):
+            if step < first_step:
+                continue
+            # The CPU generator alone: torch.manual_seed would also queue a call for every accelerator, each step.
+            torch.default_generator.manual_seed(step_seed)
+            if schedule is not None:
+                _set_lr(optimizer, float(schedule(step)))
+            optimizer.zero_grad()
+            x = X[batch] if augment is None else augment(X[batch])
+            loss = _backward(forward or model, x, [target[batch] for target in targets], loss_fn, n_accumulate)
+            if not math.isfinite(loss):
+                raise FloatingPointError(f"train: diverged, the loss of step {step} is {loss}, lr {_get_lr(optimizer):g}")
+            if max_norm is not None:
+                clip_gradients(model.parameters(), max_norm)
+            optimizer.step()
+            history.losses.append(loss)
+            history.lrs.append(_get_lr(optimizer))
+            if after_step is not None:
+                after_step(step)
+            bar.set_postfix_str(f"loss {loss:.3f}", refresh=False)
+            bar.update()
+    history.seconds = time.perf_counter() - started
     return history

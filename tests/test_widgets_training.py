@@ -11,6 +11,16 @@ from course_lib.optimizers import contraction
 from course_lib.widgets.training import START, describe, valley_explorer, valley_figure, valley_values
 
 
+def test_hand_example():
+    """Ratio 4, lr 0.4: factors 0.6 and -0.6; 0.6^n < 1/1000 after 13.5, so 14 steps. At lr 0.5 the steep one never shrinks."""
+    walk = valley_values(0.4, ratio=4.0)
+    assert walk.rho == pytest.approx(0.6) and walk.measured_steps == 14 and 13 < walk.predicted_steps < 14
+    assert describe(walk) == "contraction 0.600 a step; predicted: 14 steps; measured: 14 steps"
+    stuck = valley_values(0.5, ratio=4.0)
+    assert (stuck.rho, stuck.predicted_steps, stuck.measured_steps) == (1.0, None, None)
+    assert describe(stuck) == "contraction 1.000 a step; predicted: never arrives; measured: not within 400 steps"
+
+
 @given(st.floats(1e-3, 0.09), st.floats(1, 20))
 def test_without_momentum_the_path_is_the_power_of_its_factor(lr, ratio):
     """w_t = (1 - lr a)^t w_0 in each direction: 400 products of float64 numbers."""
@@ -31,16 +41,6 @@ def test_measured_steps_are_near_the_predicted_ones_wherever_it_arrives(lr, mome
         assert walk.measured_steps <= walk.predicted_steps + slack + 1
     if walk.rho > 1.001:
         assert walk.predicted_steps is None and walk.measured_steps is None
-
-
-def test_hand_example():
-    """Ratio 4, lr 0.4: factors 0.6 and -0.6; 0.6^n < 1/1000 after 13.5, so 14 steps. At lr 0.5 the steep one never shrinks."""
-    walk = valley_values(0.4, ratio=4.0)
-    assert walk.rho == pytest.approx(0.6) and walk.measured_steps == 14 and 13 < walk.predicted_steps < 14
-    assert describe(walk) == "contraction 0.600 a step; predicted: 14 steps; measured: 14 steps"
-    stuck = valley_values(0.5, ratio=4.0)
-    assert (stuck.rho, stuck.predicted_steps, stuck.measured_steps) == (1.0, None, None)
-    assert describe(stuck) == "contraction 1.000 a step; predicted: never arrives; measured: not within 400 steps"
 
 
 def test_a_round_valley_can_be_crossed_in_one_step_and_a_diverging_path_is_cut():

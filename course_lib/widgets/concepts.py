@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import ipywidgets as widgets
+from matplotlib.ticker import FixedLocator, NullLocator
 
 from course_lib._check import check_count, check_fraction, check_number
 from course_lib.measure import accuracy_interval
@@ -119,6 +120,9 @@ def choice_figure(candidates: Sequence[Candidate], n: int, max_bytes: float, max
             point = chosen.size_bytes, 100 * chosen.validation_errors / n
             axes.scatter(*point, s=area, facecolors="none", edgecolors=color, linewidths=2, label=label)
     axes.set_yscale("log")
+    axes.yaxis.set_major_locator(FixedLocator([0.5, 1, 2, 3, 5, 10, 20, 30, 50, 100]))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter("{x:g}")
     axes.set_xlim(0.7 * min(c.size_bytes for c in candidates), 1.5 * max(c.size_bytes for c in candidates))
     axes.legend(fontsize=9)
     return figure
