@@ -241,3 +241,24 @@ def test_bad_input_is_refused_in_words():
 
 def test_every_codec_but_three_has_a_predicted_size():
     assert set(CODECS) - set(PREDICTED) == {"raw", "han4", "han8"}
+
+
+def test_sections_that_contradict_themselves_are_refused():
+    """What a checksum cannot catch (a faulty writer, a hand that mends the sum) must still end in a sentence."""
+    f4, u4 = (lambda *x: np.array(x, "<f4").tobytes()), (lambda *x: np.array(x, "<u4").tobytes())
+    table = b"\x03\x01" + np.array([0, 1, 2], "<f2").tobytes()
+    han = bytearray(encode_tensor(pruned_and_shared((3, 14)), "han4"))
+    for codec, shape, data, says in [
+        ("relative4", (5,), u4(1) + bytes([5]) + f4(1.0), "entry stands at 5, beyond 5"),
+        ("packed", (2,), table + bytes([0b1101]), "code 3 points beyond 3 values"),
+        ("packed", (2,), b"\x00\x01" + bytes(1), "make no sense"),
+        ("huffman", (2,), b"\x03\x02" + bytes(9), "make no sense"),
+        ("csr", (2, 3), u4(0, 2, 1) + bytes([0, 0]) + f4(1.0), "out of order"),
+        ("csr", (1, 3), u4(0, 1) + bytes([3, 0]) + f4(1.0), "out of order"),
+        ("bitmask", (3,), bytes([0b1001]) + f4(1.0), "spare bits"),
+        ("int8", (1, 1), f4(float("inf")) + b"\x01", "infinite"),
+        ("int4", (1, 1), np.array([np.nan], "<f2").tobytes() + b"\x01", "NaN"),
+        ("han4", (3, 14), bytes([99]) + bytes(han[1:]), "99 entries for 42 weights"),
+    ]:
+        with pytest.raises(ValueError, match=says):
+            decode_tensor(data, codec, shape)

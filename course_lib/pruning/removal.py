@@ -101,11 +101,11 @@ def _cut(layer: nn.Module, attribute: str, keep: Tensor, dim: int = 0) -> None:
 def remove_channels(model: nn.Sequential, name: str, keep: Bool[Tensor, "out"]) -> nn.Sequential:
     r"""A new, smaller network without some output channels of one layer, eq. (1) to (3). The model given is not changed.
 
-    $$ W \leftarrow W_{K,:}, \quad b \leftarrow b_K, \quad W' \leftarrow W'_{:,K}, \quad
-       (\gamma, \beta, \mu, \sigma^2) \leftarrow (\gamma_K, \beta_K, \mu_K, \sigma_K^2) $$
+    $$ W \leftarrow W_{\mathcal{K},:}, \quad b \leftarrow b_{\mathcal{K}}, \quad W' \leftarrow W'_{:,\mathcal{K}}, \quad
+       (\gamma, \beta, \mu, \sigma^2) \leftarrow (\gamma_{\mathcal{K}}, \ldots) $$
 
-    where $K$ = {i : keep_i} and $W'$ is the weight of the next Linear or Conv2d. After a Flatten each channel owns a run of
-    $h \cdot w$ columns of $W'$. Between the two may stand: BatchNorm, activations with f(0) = 0, pooling, Dropout, Flatten.
+    where $\mathcal{K}$ = {i : keep_i} and $W'$ is the weight of the next Linear or Conv2d. After a Flatten each channel owns
+    a run of $h \cdot w$ columns of $W'$. Between the two may stand: BatchNorm, activations with f(0) = 0, pooling, Dropout, Flatten.
 
     model: an `nn.Sequential`.  name: the layer's name in it, e.g. "0".  keep: (out) booleans, `True` = stays.
     Raises ValueError, in words, for an unknown name, layers that cannot be cut or crossed, the last layer, or an empty keep.
@@ -129,7 +129,7 @@ def remove_channels(model: nn.Sequential, name: str, keep: Bool[Tensor, "out"]) 
 def zero_channels(model: nn.Sequential, name: str, keep: Bool[Tensor, "out"]) -> nn.Sequential:
     r"""A new network of the old size in which the unwanted channels are silent: the oracle of `remove_channels`.
 
-    $$ W_{i,:} \leftarrow 0, \ b_i \leftarrow 0, \ \gamma_i \leftarrow 0, \ \beta_i \leftarrow 0 \quad (i \notin K) $$
+    $$ W_{i,:} \leftarrow 0, \ b_i \leftarrow 0, \ \gamma_i \leftarrow 0, \ \beta_i \leftarrow 0 \quad (i \notin \mathcal{K}) $$
 
     where gamma and beta are those of the batch norms before the next layer. Zeroing only the row would leave a constant behind:
     the bias, or beta minus the scaled running mean.

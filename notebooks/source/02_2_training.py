@@ -487,7 +487,7 @@ for _ in range(N):
 ours = [warmup_cosine(t, N, 0.1) for t in range(N)]
 assert max(abs(a - b) for a, b in zip(ours, theirs)) < 1e-12
 warm = [warmup_cosine(t, N, 0.1, n_warmup=20) for t in range(N)]
-plots.curves({"cosine": ours, "warm-up 20 + cosine": warm}, xlabel="step", ylabel="learning rate")
+ax = plots.curves({"cosine": ours, "warm-up 20 + cosine": warm}, xlabel="step", ylabel="learning rate")
 
 # %% [markdown] lang="en"
 # **Clipping.** One bad batch can throw the weights far away. If the norm of *all* gradients together exceeds a limit, shorten all of
@@ -662,7 +662,7 @@ ax = plots.weight_histogram(G[G != 0].abs().log2())
 edge = math.log2(smallest_positive(torch.float16) / 2)
 ax.axvline(edge, color=plots.COLORS[1], linestyle="--", label="0 in float16 from here down")
 ax.set(xlabel="log2 |gradient|", title="gradients of a trained LeNet-300-100, one batch")
-ax.legend()
+_ = ax.legend()
 
 # %% [markdown] lang="en"
 # Everything left of the dashed line is lost. But backward is linear: multiply the loss by $S$ and *every* gradient moves right by
