@@ -105,7 +105,8 @@ def remove_channels(model: nn.Sequential, name: str, keep: Bool[Tensor, "out"]) 
        (\gamma, \beta, \mu, \sigma^2) \leftarrow (\gamma_{\mathcal{K}}, \ldots) $$
 
     where $\mathcal{K}$ = {i : keep_i} and $W'$ is the weight of the next Linear or Conv2d. After a Flatten each channel owns
-    a run of $h \cdot w$ columns of $W'$. Between the two may stand: BatchNorm, activations with f(0) = 0, pooling, Dropout, Flatten.
+    a run of $h \cdot w$ columns of $W'$. Between the two may stand: BatchNorm, activations with f(0) = 0, pooling, Dropout,
+    Flatten.
 
     model: an `nn.Sequential`.  name: the layer's name in it, e.g. "0".  keep: (out) booleans, `True` = stays.
     Raises ValueError, in words, for an unknown name, layers that cannot be cut or crossed, the last layer, or an empty keep.

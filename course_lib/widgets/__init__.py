@@ -2,7 +2,12 @@
 
     start.py        00    prune and quantize one image of a digit
     background.py   01    the roofline: batch size and bits against time
-    _base.py        what all share: a Matplotlib figure as the picture of a widget
+    concepts.py     02_1  two limits, and the model that each of them chooses
+    training.py     02_2  a step size and a momentum in a valley
+    pruning.py      03_1  a threshold over the histogram of the weights, with live accuracy
+    quantization.py 03_2  bits and granularity against error, bytes and accuracy
+    distillation.py 03_3  a teacher's soft targets at any temperature
+    _base.py              what all share: a Matplotlib figure as the picture of a widget
 
 A figure is a function that returns an ipywidgets `VBox`: sliders above, picture and text below. Its numbers come from a pure
 function `..._values(...)` in the same file, which tests call without any front end. Each chapter shows a static figure beside

@@ -117,12 +117,13 @@ ax.set_ylim(bottom=0)
 # %%
 by_hand = {
     "LeNet-300-100": sum(o * i + o for i, o in [(784, 300), (300, 100), (100, 10)]),
-    "LeNet-5": sum(o * i * 5 * 5 + o for i, o in [(1, 20), (20, 50)]) + sum(o * i + o for i, o in [(800, 500), (500, 10)]),
+    "LeNet-5": sum(o * i * 5 * 5 + o for i, o in [(1, 20), (20, 50)])
+    + sum(o * i + o for i, o in [(800, 500), (500, 10)]),
 }
 networks = {"LeNet-300-100": lenet_300_100(), "LeNet-5": lenet_5()}
 for name, net in networks.items():
-    kilobytes = {b: dense_bytes(net, b) / 1000 for b in (32, 8, 4)}
-    print(f"{name:14} {n_parameters(net):,} parameters;", ", ".join(f"{kb:.0f} kB at {b} bits" for b, kb in kilobytes.items()))
+    kilobytes = [f"{dense_bytes(net, b) / 1000:.0f} kB at {b} bits" for b in (32, 8, 4)]
+    print(f"{name:14} {n_parameters(net):,} parameters;", ", ".join(kilobytes))
     assert n_parameters(net) == by_hand[name]
 
 # %% [markdown] lang="en"
@@ -139,7 +140,7 @@ for name, net in networks.items():
 # needs one for each weight and sample, a convolution uses each weight again at every position of its output:
 #
 # $$ \text{MACs}_{\text{linear}} = B\, n_{\text{out}}\, n_{\text{in}}, \qquad
-#    \text{MACs}_{\text{conv}} = B\, n_{\text{out}}\, h' w' \; n_{\text{in}}\, k_h k_w $$
+#    \text{MACs}_{\text{conv}} = B\, n_{\text{out}}\, h_{\text{out}} w_{\text{out}}\, n_{\text{in}}\, k_h k_w $$
 #
 # Written out for a layer like the first of LeNet-5, twenty filters of 5x5, on a small image so that the loops end soon:
 
@@ -150,7 +151,7 @@ for name, net in networks.items():
 # 卷积层里，输出的每个位置都要把全部权重重新用一遍：
 #
 # $$ \text{MACs}_{\text{linear}} = B\, n_{\text{out}}\, n_{\text{in}}, \qquad
-#    \text{MACs}_{\text{conv}} = B\, n_{\text{out}}\, h' w' \; n_{\text{in}}\, k_h k_w $$
+#    \text{MACs}_{\text{conv}} = B\, n_{\text{out}}\, h_{\text{out}} w_{\text{out}}\, n_{\text{in}}\, k_h k_w $$
 #
 # 把 LeNet-5 第一层那样的卷积写成循环来数（为了快些，图像取小一点）：
 
@@ -195,7 +196,8 @@ fig, ax = plt.subplots()
 place = torch.arange(len(layers))
 ax.bar(place - 0.2, share_n, 0.4, label="parameters", color=plots.COLORS[0])
 ax.bar(place + 0.2, share_macs, 0.4, label="MACs", color=plots.COLORS[1], hatch="//")
-ax.set(xticks=place, xticklabels=list(layers), ylabel="share (%)", title="LeNet-5: where the numbers are, and where the work is")
+ax.set(xticks=place, xticklabels=list(layers), ylabel="share (%)")
+ax.set_title("LeNet-5: where the numbers are, and where the work is")
 ax.legend()
 assert share_n[2] > 90 and share_macs[0] + share_macs[1] > 80
 
@@ -373,11 +375,11 @@ roofline_explorer(machine)
 
 # %% [markdown] lang="en"
 # The same as a static figure, for the large layer. Four samples at a time, or weights of 8 bits, make it four times as intense:
-# the two marks coincide on the slope. The times in the legend do not: the bits shorten the run, the batch only shares it.
+# the two marks nearly coincide on the slope. The times in the legend do not: the bits shorten the run, the batch only shares it.
 
 # %% [markdown] lang="zh"
 # 同样的内容画成静态图，对象是大的那一层。四个样本一起算，或者把权重压到 8 比特，计算强度都变成原来的四倍：
-# 斜坡上的两个点重合在一起。图例里的时间却不一样：减比特缩短了运行时间，加大批只是让大家分摊它。
+# 斜坡上的两个点几乎重合。图例里的时间却不一样：减比特缩短了运行时间，加大批只是让大家分摊它。
 
 # %%
 static = {}
@@ -513,11 +515,11 @@ assert relative["sixteen samples"] < 13
 
 # %%
 N_LLM = 7e9
-bandwidths = {"this machine, one thread": machine.bandwidth, "laptop, DDR5 x 2": 90e9, "H100, HBM3": 3350e9}
+bandwidths = {"this thread": machine.bandwidth, "DDR5 laptop": 90e9, "H100 GPU": 3350e9}  # byte/s
+print("tokens/s at most:  ", *[f"{name:>12}" for name in bandwidths])
 for n_bits in (32, 16, 8, 4):
-    rates = {name: tokens_per_second(N_LLM, n_bits, beta) for name, beta in bandwidths.items()}
-    text = ", ".join(f"{name} {rate:.1f}" for name, rate in rates.items())
-    print(f"{n_bits:2} bits: {N_LLM * n_bits / 8 / 1e9:4.1f} GB; tokens/s at most: {text}")
+    rates = [tokens_per_second(N_LLM, n_bits, beta) for beta in bandwidths.values()]
+    print(f"{n_bits:2} bits, {N_LLM * n_bits / 8 / 1e9:4.1f} GB:  ", *[f"{rate:12.1f}" for rate in rates])
 assert N_LLM * 16 / 8 < 16e9 < N_LLM * 32 / 8
 assert tokens_per_second(N_LLM, 4, 90e9) == 4 * tokens_per_second(N_LLM, 16, 90e9)
 
@@ -548,7 +550,8 @@ flops = 6 * 6.7e9 * 1e12
 used = flops / (82_432 * 3600)
 print(f"{flops:.1e} flop; each A100 did {used / 1e12:.0f} TFLOP/s, {used / 312e12:.0%} of its peak")
 print(f"82,432 hours are {82_432 / 24 / 365:.1f} years of one GPU")
-print(f"one thread of this machine, at its peak, would need {flops / machine.peak_flops / 3600 / 24 / 365:,.0f} years")
+years = flops / machine.peak_flops / 3600 / 24 / 365
+print(f"one thread of this machine, at its peak, would need {years:,.0f} years")
 assert 0.35 < used / 312e12 < 0.45 and 9 < 82_432 / 24 / 365 < 10
 
 # %% [markdown] lang="en"

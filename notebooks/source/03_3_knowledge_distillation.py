@@ -1020,7 +1020,8 @@ assert calibration["Hinton, chosen T and alpha"] > max(0.02 + own, calibration["
 # ## Exercises and where to go on
 #
 # Exercises: [03_3_knowledge_distillation](../../exercises/en/03_3_knowledge_distillation.ipynb).
-# Next chapter: [04_1 · Pruning in practice](04_1_pruning_in_practice.ipynb).
+# This is the last chapter of section 3. Section 4 of the document, the listings in practice, comes with a later version of the
+# course; the map is in [00 · Start here](00_start_here.ipynb).
 #
 # **Sources**
 #
@@ -1039,7 +1040,7 @@ assert calibration["Hinton, chosen T and alpha"] > max(0.02 + own, calibration["
 # ## 练习与后续
 #
 # 练习：[03_3_knowledge_distillation](../../exercises/zh/03_3_knowledge_distillation.ipynb)。
-# 下一章：[04_1 · 剪枝实践](04_1_pruning_in_practice.ipynb)。
+# 第 3 节到此结束。原文第 4 节（三段代码的实践）会在课程以后的版本里讲；全课的地图见 [00 · 从这里开始](00_start_here.ipynb)。
 #
 # **文献**
 #

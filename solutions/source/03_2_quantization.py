@@ -374,7 +374,7 @@ for n_bits in range(2, 11):
 
 # %% role="given"
 axis = plots.curves({"measured, uniform weights": (list(snr_of), list(snr_of.values()))}, xlabel="bits", ylabel="SNR (dB)")
-axis.plot([2, 10], [2 * 6.0206, 10 * 6.0206], "--", label="6.02 dB a bit")
+axis.plot([2, 10], [2 * 6.0206, 10 * 6.0206], "--", color=plots.COLORS[1], label="6.02 dB a bit")
 axis.legend()
 plt.show()
 

@@ -452,13 +452,13 @@ for W, old in zip(teacher.parameters(), teacher_before):
     assert torch.equal(W, old), f"the teacher was changed: a weight is off by {(W - old).abs().max():.3g}, want 0"
 
 # %% [markdown] lang="en" role="solution"
-# **Where the gain comes from.** The labels alone leave three digits of ten wrong; the 2,900 images without labels, answered by the teacher, bring the
+# **Where the gain comes from.** The labels alone leave about three digits of ten wrong; the 2,900 images without labels, answered by the teacher, bring the
 # student to within a few per cent of a network ten times its size. Try it with `alpha=1` on the 100 images only, and with the teacher's classes
-# instead of its logits: most of the gain is the number of images, a part is the softness.
+# instead of its logits on all 3,000: each of the two does a large part of it alone, and neither does all.
 
 # %% [markdown] lang="zh" role="solution"
 # **改进从何而来。** 只用标签，十个数字里约有三个认错；让教师为那 2,900 张没有标签的图像作答，学生与十倍大的网络只差几个百分点。
-# 不妨试试只在 100 张图像上用 `alpha=1`，再试试用教师的类别代替 logits：大部分收益来自图像的数量，一部分来自软目标。
+# 不妨试试只在 100 张图像上用 `alpha=1`，再试试在全部 3,000 张上用教师的类别代替 logits：两者各自都能做到一大半，但都不是全部。
 
 # %% [markdown] lang="en"
 # ## Task 7 · In words (3 points, marked by hand)
