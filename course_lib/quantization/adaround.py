@@ -3,7 +3,7 @@ r"""AdaRound: choosing up or down for each weight by what the layer's output los
 Rounding to nearest minimizes the error of each *weight*. The network sees sums of weights times inputs, and in a sum errors can
 cancel. For a row with weight error d = w - w_hat, and inputs x from calibration data,
 
-    (1)  E (x . d)^2  =  d^T G d,          G = E x x^T                    (in, in)
+    (1)  E (x . d)^2  =  d^T Sigma d,      Sigma = E x x^T                  (in, in)
 
 so two errors on correlated inputs should have opposite signs. Choosing up or down for each of n weights has 2^n answers;
 AdaRound relaxes the choice to a number h in [0, 1] and lets gradient descent find it:
@@ -16,7 +16,7 @@ AdaRound relaxes the choice to a number h in [0, 1] and lets gradient descent fi
 beta starts at 20, where (4) is flat except next to 0 and 1 and leaves h free, and falls to 2, where it pushes every h to an
 end. The stretch in (3) makes h reach 0 and 1 exactly for finite v. The first fifth of the steps runs without (4).
 
-Differences from the paper: the output error is written with G (1), which is the sum over all calibration inputs at once, so no
+Differences from the paper: the output error is written with Sigma (1), the sum over all calibration inputs at once, so no
 batches are drawn and the result is the same each time; it is divided by that of rounding to nearest, which makes lambda
 dimensionless. The activation function and the errors of the layers before (the paper's "asymmetric reconstruction") are left
 out. GPTQ minimizes the same (1) greedily, column by column.
@@ -112,12 +112,12 @@ def adaround(
     check_number("adaround", "strength", strength, low=0)
     q_min, q_max = integer_range(n_bits, signed)
     W = W.detach()
-    G = (X.detach().T @ X.detach()) / len(X)  # (in, in)
+    Sigma = (X.detach().T @ X.detach()) / len(X)  # (in, in)
     down = (W / s).floor()
 
     def error(W_hat: Tensor) -> Tensor:
         D = W - W_hat
-        return ((D @ G) * D).sum()
+        return ((D @ Sigma) * D).sum()
 
     nearest = quantize(W, s, z, n_bits, signed)
     error_nearest = float(error(dequantize(nearest, s, z)))

@@ -5,15 +5,15 @@ companions, smaller damage; but a scale costs bits too:
 
     (1)  tensor   one s for W (out, in)                 16 bits in all
     (2)  row      one s for each row (output channel)   16 / in bits a weight
-    (3)  group    one s for every g weights of a row    16 / g bits a weight  (g = 32: half a bit)
+    (3)  group    one s for every n_g weights of a row  16 / n_g bits a weight  (n_g = 32: half a bit)
     (4)  bits     =  n b + (number of scales) (16 + b if affine)
 
 Rows are free to have their own scale because a scale that depends on the output alone can be taken out of the sum over the
 inputs: y_i = sum_j s_i q_ij x_j = s_i sum_j q_ij x_j, so the inner loop stays in integers. A scale that changes within a row
-(3) breaks that sum into pieces of g. A scale for each *input* (a column) could not be taken out at all.
+(3) breaks that sum into pieces of n_g. A scale for each *input* (a column) could not be taken out at all.
 
-The reshape for groups, used by everything below: W (out, in, ...) is flattened to (out, n) and cut into (out, n_groups, g);
-the last group of a row is filled with zeros where g does not divide n. A range always holds 0, so the filling changes no scale.
+The reshape for groups, used by everything below: W (out, in, ...) is flattened to (out, n) and cut into (out, n_groups, n_g);
+the last group of a row is filled with zeros where n_g does not divide n. A range holds 0, so that changes no scale.
 
 The range of a slice is its largest magnitude (`clip="max"`), or is searched: shrunk step by step and the range of least squared
 error kept (`clip="mse"`). At 8 bits that gains little; at 2 to 4 bits it is worth a bit or more.
@@ -36,10 +36,10 @@ GRANULARITIES = ("tensor", "row", "group")
 def to_groups(W: Float[Tensor, "out *rest"], group_size: int = 32) -> Float[Tensor, "out n_groups group"]:
     r"""Cut each row into groups of `group_size` neighbours; zeros fill the last one.
 
-    $$ (out,\ n) \to (out,\ \lceil n/g \rceil,\ g) $$
+    $$ (out,\ n) \to (out,\ \lceil n/n_g \rceil,\ n_g) $$
 
-    where $n$ is the number of weights in a row, all input axes flattened in memory order, and $g$ the group size (at most n: a
-    larger one means one group a row).
+    where $n$ is the number of weights in a row, all input axes flattened in memory order, and $n_g$ the group size (at most
+    n: a larger one means one group a row).
 
     Returns a new tensor; `from_groups` is the way back.
     Raises ValueError for an empty tensor, a tensor of fewer than two axes or a group size below 1.
@@ -58,7 +58,7 @@ def to_groups(W: Float[Tensor, "out *rest"], group_size: int = 32) -> Float[Tens
 def from_groups(groups: Tensor, shape: tuple[int, ...]) -> Tensor:
     r"""Put the groups of `to_groups` back into the shape of the weights, without the filling.
 
-    $$ (out,\ \lceil n/g \rceil,\ g) \to (out,\ n) \to \text{shape} $$
+    $$ (out,\ \lceil n/n_g \rceil,\ n_g) \to (out,\ n) \to \text{shape} $$
 
     where $n$ is the product of all axes of `shape` but the first.
 

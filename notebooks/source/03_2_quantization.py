@@ -415,7 +415,7 @@ ax = plots.curves(
 #
 # A row may have its own scale for free at run time, because it can be taken out of the sum:
 # $y_i = \sum_j s_i q_{ij} x_j = s_i \sum_j q_{ij} x_j$. A column could not.
-# For groups, each row of $n$ weights is cut into $\lceil n/g \rceil$ pieces; zeros fill the last.
+# For groups, each row of $n$ weights is cut into $\lceil n/n_g \rceil$ pieces; zeros fill the last.
 #
 # **Predict:** what does a scale for every 32 weights cost, in bits a weight? At 3 bits, is it a better buy than a fourth bit?
 
@@ -428,7 +428,7 @@ ax = plots.curves(
 #
 # 每行一个缩放因子在推理时不增加计算，因为它可以提到求和号外面：
 # $y_i = \sum_j s_i q_{ij} x_j = s_i \sum_j q_{ij} x_j$。换成每列一个就不行了。
-# 分组时，把每行的 $n$ 个权重切成 $\lceil n/g \rceil$ 段，最后一段用零补齐。
+# 分组时，把每行的 $n$ 个权重切成 $\lceil n/n_g \rceil$ 段，最后一段用零补齐。
 #
 # **先猜：** 每 32 个权重一个缩放因子，平摊到每个权重是多少比特？在 3 比特时，它与“再加一个比特”相比，哪个更划算？
 
@@ -875,9 +875,9 @@ assert total_nearest == 0 and abs(total_lot - 100) < 48  # five standard deviati
 #
 # **AdaRound** (Nagel et al. 2020) asks what the layer's *output* loses. With the weight error $d$ of a row and inputs $x$,
 #
-# $$ \mathbb{E}\,(x \cdot d)^2 = d^\top G\, d, \qquad G = \mathbb{E}\, x x^\top $$
+# $$ \mathbb{E}\,(x \cdot d)^2 = d^\top \Sigma\, d, \qquad \Sigma = \mathbb{E}\, x x^\top $$
 #
-# Where inputs go together, $G$ has large entries off the diagonal, and errors of opposite sign cancel. Each weight gets a number
+# Where inputs go together, $\Sigma$ has large entries off the diagonal, and errors of opposite sign cancel. Each weight gets a number
 # $h \in [0, 1]$ (0 down, 1 up) that gradient descent moves, and a term that finally pushes every $h$ to an end:
 #
 # $$ \min_{v}\ \frac{\mathbb{E}\|(W - W_{soft})x\|^2}{\mathbb{E}\|(W - W_{near})x\|^2} + \frac{\lambda}{n} \sum_i \bigl(1 - |2 h(v_i) - 1|^\beta\bigr) $$
@@ -887,9 +887,9 @@ assert total_nearest == 0 and abs(total_lot - 100) < 48  # five standard deviati
 #
 # **AdaRound**（Nagel et al. 2020）关心的是这一层的*输出*损失了多少。设某一行权重的误差为 $d$，输入为 $x$，则
 #
-# $$ \mathbb{E}\,(x \cdot d)^2 = d^\top G\, d, \qquad G = \mathbb{E}\, x x^\top $$
+# $$ \mathbb{E}\,(x \cdot d)^2 = d^\top \Sigma\, d, \qquad \Sigma = \mathbb{E}\, x x^\top $$
 #
-# 如果输入常常同时变大，$G$ 的非对角元素就很大，符号相反的误差可以相互抵消。给每个权重一个数
+# 如果输入常常同时变大，$\Sigma$ 的非对角元素就很大，符号相反的误差可以相互抵消。给每个权重一个数
 # $h \in [0, 1]$（0 向下，1 向上），用梯度下降来调整它，再加一项，最终把每个 $h$ 推到两端：
 #
 # $$ \min_{v}\ \frac{\mathbb{E}\|(W - W_{soft})x\|^2}{\mathbb{E}\|(W - W_{near})x\|^2} + \frac{\lambda}{n} \sum_i \bigl(1 - |2 h(v_i) - 1|^\beta\bigr) $$
@@ -937,11 +937,11 @@ for b in (3, 2):
 # %% [markdown] lang="en"
 # AdaRound's weights are *farther* from the originals than those of nearest rounding, and the layer's output is several times closer.
 # That answers section 6: the squared error of the weights is a proxy, and a poor one where inputs are correlated.
-# GPTQ (chapter `05_4_large_language_models`) minimizes the same $d^\top G\, d$ greedily, which is fast enough for billions of weights.
+# GPTQ (chapter `05_4_large_language_models`) minimizes the same $d^\top \Sigma\, d$ greedily, which is fast enough for billions of weights.
 
 # %% [markdown] lang="zh"
 # AdaRound 得到的权重比就近取整*更远离*原来的权重，而这一层的输出却接近了好几倍。这就回答了第 6 节的问题：权重的平方误差只是一个替代指标，
-# 输入相关时它并不可靠。GPTQ（第 `05_4_large_language_models` 章）用贪心法最小化同一个 $d^\top G\, d$，快到足以处理数十亿个权重。
+# 输入相关时它并不可靠。GPTQ（第 `05_4_large_language_models` 章）用贪心法最小化同一个 $d^\top \Sigma\, d$，快到足以处理数十亿个权重。
 
 # %% [markdown] lang="en"
 # ## 10 · Training through the rounding
@@ -993,10 +993,10 @@ else:
 # $\hat v = s \cdot \mathrm{round}(v/s)$ by the product rule, with the derivative of round taken as 1:
 #
 # $$ \frac{\partial \hat v}{\partial s} := \begin{cases} \mathrm{round}(v/s) - v/s & -Q_n < v/s < Q_p \\ -Q_n & v/s \le -Q_n \\ Q_p & v/s \ge Q_p \end{cases}
-#    \qquad g = \frac{1}{\sqrt{N\,Q_p}}, \qquad s_0 = \frac{2\,\overline{|v|}}{\sqrt{Q_p}} $$
+#    \qquad \kappa = \frac{1}{\sqrt{N\,Q_p}}, \qquad s_0 = \frac{2\,\overline{|v|}}{\sqrt{Q_p}} $$
 #
 # where $Q_n = -q_{\min}$, $Q_p = q_{\max}$. Values inside pull by their distance from the grid point, saturated ones by the end of the range;
-# $g$ slows the sum over $N$ values down to the pace of a single weight. By hand, for four values:
+# $\kappa$ slows the sum over $N$ values down to the pace of a single weight. By hand, for four values:
 
 # %% [markdown] lang="zh"
 # `gradcheck` 拒绝了它，而且理由充分：直通估计本来就不是导数。评判它的标准是效果。
@@ -1004,9 +1004,9 @@ else:
 # 2 比特时，步长与权重同样重要。**LSQ**（Esser et al. 2020）把步长也变成参数。对 $\hat v = s \cdot \mathrm{round}(v/s)$ 用乘积法则求导，并把 round 的导数当作 1：
 #
 # $$ \frac{\partial \hat v}{\partial s} := \begin{cases} \mathrm{round}(v/s) - v/s & -Q_n < v/s < Q_p \\ -Q_n & v/s \le -Q_n \\ Q_p & v/s \ge Q_p \end{cases}
-#    \qquad g = \frac{1}{\sqrt{N\,Q_p}}, \qquad s_0 = \frac{2\,\overline{|v|}}{\sqrt{Q_p}} $$
+#    \qquad \kappa = \frac{1}{\sqrt{N\,Q_p}}, \qquad s_0 = \frac{2\,\overline{|v|}}{\sqrt{Q_p}} $$
 #
-# 其中 $Q_n = -q_{\min}$，$Q_p = q_{\max}$。范围内的数值按它到格点的距离起作用，饱和的数值按范围的端点起作用；$g$ 把 $N$ 个数值之和的步伐放慢到与单个权重一致。
+# 其中 $Q_n = -q_{\min}$，$Q_p = q_{\max}$。范围内的数值按它到格点的距离起作用，饱和的数值按范围的端点起作用；$\kappa$ 把 $N$ 个数值之和的步伐放慢到与单个权重一致。
 # 用四个数值手算一遍：
 
 # %%
