@@ -123,26 +123,25 @@ def assert_no_pop_up(page):
 
 
 def run_all_cells(page):
-    """By the menu, as a learner would; then wait until the kernel has finished the last cell."""
+    """By the menu, as a learner would. The kernel starts first: before that the menu's entry would do nothing."""
+    page.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
     page.locator("#jp-MainMenu >> text=Run").first.click()
     page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
-    page.wait_for_selector(
-        '.jp-NotebookPanel:visible [data-status="busy"], .jp-Notebook-ExecutionIndicator[data-status="busy"]'
-    )
-    page.wait_for_selector('.jp-Notebook-ExecutionIndicator[data-status="idle"]')
 
 
-def scroll_to(page, selector):
-    """JupyterLab draws only the cells in view: walk down until the wanted element exists."""
-    outer = page.locator(".jp-NotebookPanel:visible .jp-WindowedPanel-outer").first
-    for position in range(0, 40_000, 400):
-        outer.evaluate("(element, top) => { element.scrollTop = top }", position)
-        page.wait_for_timeout(100)
-        if page.locator(selector).count():
-            found = page.locator(selector).first
-            found.scroll_into_view_if_needed()
-            return found
-    raise AssertionError(f"{selector} is nowhere in the notebook")
+def scroll_to(page, selector, seconds=60):
+    """JupyterLab draws only the cells in view: walk down, again and again while cells still run, until the element exists."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        for top in range(0, 20_000, 500):
+            page.evaluate(
+                "top => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(e => { e.scrollTop = top })", top
+            )
+            page.wait_for_timeout(50)
+            if page.locator(selector).count():
+                return page.locator(selector).first
+    page.screenshot(path="/tmp/fnd/fail.png")
+    raise AssertionError(f"{selector} is nowhere in the notebook after {seconds} s")
 
 
 def move_the_slider(page):
@@ -163,7 +162,7 @@ def test_the_english_course_opens_runs_and_its_slider_moves_the_picture(tmp_path
     with jupyterlab(tmp_path, "en") as address, page_of(address) as page:
         assert "/lab/tree/notebooks/en/00_start_here.ipynb" in page.url
         menu = page.locator("#jp-MainMenu")
-        assert menu.locator("text=File").first.is_visible()
+        menu.locator("text=File").first.wait_for()
         run_all_cells(page)
         assert page.locator(".jp-RenderedText[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
         move_the_slider(page)
@@ -175,6 +174,7 @@ def test_the_chinese_course_opens_with_chinese_menus(tmp_path):
     with jupyterlab(tmp_path, "zh_CN") as address, page_of(address) as page:
         assert "/lab/tree/notebooks/zh/00_start_here.ipynb" in page.url
         menu = page.locator("#jp-MainMenu")
-        assert menu.locator("text=文件").first.is_visible() and not menu.locator("text=File").count()
-        assert page.locator(".jp-NotebookPanel:visible", has_text="从这里开始").first.is_visible()
+        menu.locator("text=文件").first.wait_for()
+        assert not menu.locator("text=File").count()
+        page.wait_for_selector(".jp-NotebookPanel h1:has-text('从这里开始')")
         assert_no_pop_up(page)

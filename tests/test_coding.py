@@ -148,6 +148,13 @@ def test_an_altered_huffman_stream_never_ends_in_another_error(symbols, data):
         assert "huffman_decode" in str(refusal)
 
 
+def test_a_huffman_stream_with_bytes_left_over_is_refused():
+    lengths = huffman_lengths(torch.tensor([4, 2, 1, 1]))
+    for stream in (b"\x5c\x00", b"\x5d"):
+        with pytest.raises(ValueError, match="left over"):
+            huffman_decode(stream, lengths, 4)
+
+
 # ---- small tables
 
 

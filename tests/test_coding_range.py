@@ -1,4 +1,4 @@
-"""The range coder: sizes against the entropy and against `constriction`, lanes against the plain loop, damage against refusal."""
+"""The range coder: size against the entropy and `constriction`, lanes against the plain loop, damage against refusal."""
 
 import time
 

@@ -2,11 +2,12 @@ r"""A range coder: fractions of a bit for every symbol (section 4).
 
 Huffman rounds each symbol's cost up to whole bits. A range coder writes the whole list as one large number x and spends
 log2(1/p) bits on a symbol of probability p: appending symbol k multiplies x by about 1/p_k. With whole frequencies f_k that
-sum to M = 2^16 and F_k = f_0 + ... + f_{k-1}, this is the range variant of asymmetric numeral systems (rANS):
+sum to TOTAL = 2^16 and F_k = f_0 + ... + f_{k-1}, this is the range variant of asymmetric numeral systems (rANS):
 
-    (1)  push k:   x'  =  floor(x / f_k) M + F_k + (x mod f_k)
-    (2)  pop:      k   =  the symbol whose [F_k, F_k + f_k) holds x' mod M,      x  =  f_k floor(x' / M) + (x' mod M) - F_k
-    (3)  size      =  sum_k n_k log2(M / f_k)  bits  +  about 32 bits a lane  +  16 bits
+    (1)  push k:   x'  =  floor(x / f_k) TOTAL + F_k + (x mod f_k)
+    (2)  pop:      k   =  the symbol whose [F_k, F_k + f_k) holds x' mod TOTAL
+                   x   =  f_k floor(x' / TOTAL) + (x' mod TOTAL) - F_k
+    (3)  size      =  sum_k n_k log2(TOTAL / f_k)  bits  +  about 32 bits a lane  +  16 bits
 
 (2) undoes (1) exactly, last in, first out, so the encoder starts at the end of the list. To keep x small it lives in
 [2^24, 2^40): before a push that would leave the interval the low 16 bits go to the stream; after a pop that fell below 2^24, 16
@@ -33,8 +34,8 @@ from course_lib._check import check_count
 from course_lib.coding.entropy import _check_symbols
 
 MODEL_BITS = 16
-M = 1 << MODEL_BITS
-LOW = 1 << 24  # x lives in [LOW, LOW * 2^16): 2^8 above M, so the floors in (1) cost less than 0.1 % of a bit
+TOTAL = 1 << MODEL_BITS
+LOW = 1 << 24  # x lives in [LOW, LOW * 2^16): 2^8 above TOTAL, so the floors in (1) cost less than 0.1 % of a bit
 LANE_BYTES = 5  # a final x below 2^40
 MAX_LANES = 1024
 
@@ -53,12 +54,12 @@ def quantize_frequencies(counts: Integer[Tensor, "n_symbols"]) -> Int64[Tensor, 
     if n.size and n.min() < 0:
         raise ValueError(f"quantize_frequencies: counts must be >= 0, the smallest is {n.min():g}")
     present = n > 0
-    if present.sum() > M:
-        raise ValueError(f"quantize_frequencies: {present.sum()} symbols occur; the model has room for {M}")
+    if present.sum() > TOTAL:
+        raise ValueError(f"quantize_frequencies: {present.sum()} symbols occur; the model has room for {TOTAL}")
     if not present.any():
         return torch.zeros(n.size, dtype=torch.int64)
-    f = np.where(present, np.maximum(1, np.rint(n / n.sum() * M)), 0).astype(np.int64).tolist()
-    step = 1 if (missing := M - sum(f)) > 0 else -1
+    f = np.where(present, np.maximum(1, np.rint(n / n.sum() * TOTAL)), 0).astype(np.int64).tolist()
+    step = 1 if (missing := TOTAL - sum(f)) > 0 else -1
     # (bits that the step costs, symbol); a symbol of frequency 1 cannot give any more
     heap = [(c * math.log2(f[k] / (f[k] + step)), k) for k, c in enumerate(n.tolist()) if f[k] + step > 0 and c > 0]
     heapq.heapify(heap)
@@ -143,8 +144,8 @@ def range_decode(data: bytes, frequencies: Integer[Tensor, "n_symbols"], count: 
 
 def _checked_model(who: str, frequencies: Tensor) -> tuple[np.ndarray, np.ndarray]:
     f = frequencies.long().numpy()
-    if f.size and (f.min() < 0 or f.sum() not in (0, M)):
-        raise ValueError(f"{who}: frequencies must be >= 0 and sum to {M}, got the sum {f.sum()}; use quantize_frequencies")
+    if f.size and (f.min() < 0 or f.sum() not in (0, TOTAL)):
+        raise ValueError(f"{who}: frequencies must be >= 0 and sum to {TOTAL}, got the sum {f.sum()}; use quantize_frequencies")
     return f, np.cumsum(f) - f
 
 
@@ -152,7 +153,7 @@ def _push_one_lane(x: np.ndarray, f: np.ndarray, start: np.ndarray, n_lanes: int
     """Eq. (1) as it stands, for one number."""
     state, words = LOW, []
     for fk, Fk in zip(f[x[::-1]].tolist(), start[x[::-1]].tolist()):
-        if state >= fk << 24:  # LOW * 2^16 / M = 2^24: the push would reach 2^40
+        if state >= fk << 24:  # LOW * 2^16 / TOTAL = 2^24: the push would reach 2^40
             words.append(state & 0xFFFF)
             state >>= 16
         state = (state // fk << MODEL_BITS) + Fk + state % fk
@@ -164,7 +165,7 @@ def _pop_one_lane(states, words, symbol_at, f, start, count) -> np.ndarray:
     state, used, words = states[0], 0, [*words.tolist(), 0]
     symbol_at, f, start, out = symbol_at.tolist(), f.tolist(), start.tolist(), [0] * count
     for i in range(count):
-        low = state & (M - 1)
+        low = state & (TOTAL - 1)
         out[i] = k = symbol_at[low]
         state = f[k] * (state >> MODEL_BITS) + low - start[k]
         if state < LOW:
@@ -195,7 +196,7 @@ def _pop_lanes(states, words, symbol_at, f, start, count) -> np.ndarray:
     n_lanes = len(states)
     for begin in range(0, count, n_lanes):
         live = state[: min(n_lanes, count - begin)]
-        low = live & (M - 1)
+        low = live & (TOTAL - 1)
         k = symbol_at[low]
         out[begin : begin + n_lanes] = k
         live[:] = f[k] * (live >> MODEL_BITS) + low - start[k]

@@ -278,10 +278,10 @@ assert all(loaded[name].equal(X) for name, X in written.items())
 # %% [markdown] lang="en"
 # ## 3 · Accuracy: an error rate is an estimate
 #
-# The test images are a sample of all digits that could have been written. Had another 10,000 been drawn, the error rate $e$ would be
+# The test images are a sample of all digits that could have been written. Had another 10,000 been drawn, the error rate $r$ would be
 # another one; its standard deviation, and with it the width of a 95 % interval, follow from counting heads and tails:
 #
-# $$ \sigma_e = \sqrt{\frac{e\,(1-e)}{n}}, \qquad e \pm 1.96\, \sigma_e $$
+# $$ \sigma_r = \sqrt{\frac{r\,(1-r)}{n}}, \qquad r \pm 1.96\, \sigma_r $$
 #
 # **Predict:** a network with 3 % errors on 10,000 images. Can you tell it from one with 3.2 %?
 #
@@ -290,9 +290,9 @@ assert all(loaded[name].equal(X) for name, X in written.items())
 # %% [markdown] lang="zh"
 # ## 3 · 准确性：错误率是一个估计值
 #
-# 测试图片只是所有可能写出的数字中的一个样本。换 10,000 张，错误率 $e$ 就会不同；它的标准差以及 95 % 置信区间的宽度，就像数硬币正反面一样算得出来：
+# 测试图片只是所有可能写出的数字中的一个样本。换 10,000 张，错误率 $r$ 就会不同；它的标准差以及 95 % 置信区间的宽度，就像数硬币正反面一样算得出来：
 #
-# $$ \sigma_e = \sqrt{\frac{e\,(1-e)}{n}}, \qquad e \pm 1.96\, \sigma_e $$
+# $$ \sigma_r = \sqrt{\frac{r\,(1-r)}{n}}, \qquad r \pm 1.96\, \sigma_r $$
 #
 # **先猜：** 某网络在 10,000 张图片上错 3 %。你能把它和错 3.2 % 的网络区分开吗？
 #
@@ -704,7 +704,7 @@ print(
 #
 # - Size: only `len(file)` of a file with a decoder counts. Non-zero counts, idealized bits and `torch.save` give other ratios for the same network.
 # - The entropy predicts the file: $32 / H(p)$, and a range coder gets within 2 % of it; Huffman cannot go below one bit a weight.
-# - Accuracy: an error rate on $n$ images has the standard deviation $\sqrt{e(1-e)/n}$; 10,000 images tell a few tenths of a point.
+# - Accuracy: an error rate on $n$ images has the standard deviation $\sqrt{r(1-r)/n}$; 10,000 images tell a few tenths of a point.
 # - Pareto front: what nothing dominates. A limit on bytes or on the error picks a point of it, on validation data.
 # - Choosing on the test set flatters, by up to 1.87 standard deviations for the best of 20; reporting on fresh images does not.
 # - Stability: seeds move the error more than sampling does, and equal accuracy hides hundreds of changed answers.
@@ -715,7 +715,7 @@ print(
 #
 # - 大小：只认带解码器的文件的 `len(file)`。数非零权重、理想化的比特数和 `torch.save`，会对同一个网络给出不同的压缩比。
 # - 熵能预测文件大小：$32 / H(p)$，区间编码与它相差不到 2 %；Huffman 每个权重至少要一个比特。
-# - 准确性：$n$ 张图片上的错误率有标准差 $\sqrt{e(1-e)/n}$；10,000 张图片只能分辨零点几个百分点。
+# - 准确性：$n$ 张图片上的错误率有标准差 $\sqrt{r(1-r)/n}$；10,000 张图片只能分辨零点几个百分点。
 # - 帕累托前沿：不被任何模型支配者。对字节或错误率的约束从中选出一点，用的是验证集。
 # - 在测试集上挑选会让结果好看，二十选一时最多好看 1.87 个标准差；在新图片上报告则不会。
 # - 稳定性：种子带来的波动大于抽样噪声；准确率相同，背后可能有几百个答案不同。

@@ -95,7 +95,9 @@ def run_pytest(tests: tuple[str, ...], folder: Path) -> int:
     import pytest
 
     counter = FailureCounter()
-    status = pytest.main(["-x", "-q", "-p", "no:xdist", *tests], plugins=[counter])
+    # What is imported already cannot have its asserts rewritten; pytest warns of that, and a warning is an error here.
+    options = ["-x", "-q", "-p", "no:xdist", "-W", "ignore::pytest.PytestAssertRewriteWarning"]
+    status = pytest.main([*options, *tests], plugins=[counter])
     return 1 if counter.n_failed else 71 if status == 1 else int(status)
 
 
@@ -134,7 +136,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=os.cpu_count() or 1, help="children at a time (default: all cores)")
     arguments = parser.parse_args(argv)
     os.environ["COURSE_HYPOTHESIS_PROFILE"] = "mutants"
-    import beartype  # noqa: F401  imported here, before the forks, so that no child pays for it again
+    # Imported here, before the forks, so that no child pays for it again: that is 1 s of the 3 s that a mutant costs.
+    import _hypothesis_pytestplugin  # noqa: F401
+    import beartype  # noqa: F401
+    import hypothesis  # noqa: F401
+    import jupytext  # noqa: F401
+    import pytest  # noqa: F401
     import torch
 
     torch.set_num_threads(1)
