@@ -123,14 +123,20 @@ def assert_no_pop_up(page):
 
 
 def run_all_cells(page):
-    """By the menu, as a learner would. The kernel starts first: before that the menu's entry would do nothing."""
-    page.wait_for_function("document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'")
-    page.locator("#jp-MainMenu >> text=Run").first.click()
-    page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
+    """By the menu, as a learner would; chosen too early, before the kernel is connected, it does nothing: then once more."""
+    from playwright.sync_api import TimeoutError
+
+    for _ in range(10):
+        page.locator("#jp-MainMenu >> text=Run").first.click()
+        page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
+        with contextlib.suppress(TimeoutError):
+            prompts = "[...document.querySelectorAll('.jp-InputPrompt')].map(e => e.innerText).join('')"
+            return page.wait_for_function(f"/[0-9*]/.test({prompts})", timeout=4000)
+    raise AssertionError("Run All Cells ran nothing")
 
 
 def scroll_to(page, selector, seconds=60):
-    """JupyterLab draws only the cells in view: walk down, again and again while cells still run, until the element exists."""
+    """JupyterLab draws only the cells in view: walk down, again and again while cells still run, until it shows."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         for top in range(0, 20_000, 500):
@@ -138,9 +144,8 @@ def scroll_to(page, selector, seconds=60):
                 "top => document.querySelectorAll('.jp-WindowedPanel-outer').forEach(e => { e.scrollTop = top })", top
             )
             page.wait_for_timeout(50)
-            if page.locator(selector).count():
+            if page.locator(selector).count() and page.locator(selector).first.is_visible():
                 return page.locator(selector).first
-    page.screenshot(path="/tmp/fnd/fail.png")
     raise AssertionError(f"{selector} is nowhere in the notebook after {seconds} s")
 
 
@@ -149,13 +154,14 @@ def move_the_slider(page):
     handle = scroll_to(page, ".jp-OutputArea .noUi-handle")
     text = page.locator(".jp-OutputArea .widget-label", has_text="of the pixels erased").first
     picture = page.locator(".jp-OutputArea img.widget-image").first
-    before_text, before_picture = text.inner_text(), picture.get_attribute("src")
-    share = int(re.match(r"(\d+)%", before_text)[1])
+    before, picture_before = text.text_content(), picture.get_attribute("src")
+    share = int(re.match(r"(\d+)%", before)[1])
     handle.focus()
     handle.press("ArrowRight")
     handle.press("ArrowRight")
-    page.wait_for_function("([e, t]) => e.innerText.startsWith(t)", arg=[text.element_handle(), f"{share + 4}% of the pixels"])
-    page.wait_for_function("([e, s]) => e.src !== s", arg=[picture.element_handle(), before_picture])
+    expected = f"{share + 4}% of the pixels erased"
+    page.wait_for_function("([e, start]) => e.textContent.startsWith(start)", arg=[text.element_handle(), expected])
+    page.wait_for_function("([e, source]) => e.src !== source", arg=[picture.element_handle(), picture_before])
 
 
 def test_the_english_course_opens_runs_and_its_slider_moves_the_picture(tmp_path):

@@ -162,7 +162,7 @@ def test_peak_memory_counts_activations_kept_for_the_backward_pass():
 def test_releasing_what_was_there_before_makes_no_room():
     """10,000 old numbers go, 1,000 new ones come: the peak of what the function allocated is 4,000 bytes, not 0.
 
-    The profiler reports the release of a block only if it saw its allocation, so the old ones come from a measured function too.
+    The profiler reports the release of a block only if it saw its allocation: the old ones come from a measured function too.
     """
     kept = []
     assert peak_memory(lambda: kept.append(torch.empty(10_000))) == 40_000

@@ -8,17 +8,17 @@ adapt. LSQ gives the scale a gradient. With v the value, s the step, Q_n = -q_mi
                         :=  -Q_n                 where v/s <= -Q_n
                         :=  Q_p                  where v/s >= Q_p
     (3)  d v_hat / d v  :=  1 strictly inside, 0 elsewhere
-    (4)  dL/ds          =  kappa sum_i dL/dv_hat_i  d v_hat_i / d s,  kappa = 1 / sqrt(N Q_p)
+    (4)  dL/ds          =  nu sum_i dL/dv_hat_i  d v_hat_i / d s,  nu = 1 / sqrt(N Q_p)
     (5)  s_0            =  2 mean|v| / sqrt(Q_p)
 
 (2) is what the product rule gives when round has derivative 1: d/ds [s round(v/s)] = round(v/s) + s (-v/s^2). It is the
 distance of the value from its grid point, in steps, and jumps from -1/2 to 1/2 at a tie: values about to change their code
 weigh most. Older methods (PACT, QIL) have no such term between the ends. (4): the sum over N values makes the gradient of s
-larger than that of one weight by about sqrt(N Q_p), relative to their sizes; kappa brings both to one pace, so that one
+larger than that of one weight by about sqrt(N Q_p), relative to their sizes; nu brings both to one pace, so that one
 learning rate serves.
 
 Left out: activations (the same function with unsigned codes would do) and a zero point (LSQ+, Bhalgat et al. 2020).
-The paper's letter N for the number of values stays; its g is our kappa (g is a gradient here), its bit width `n_bits`.
+The paper's letter N for the number of values stays; its g is our nu (g is a gradient here), its bit width `n_bits`.
 """
 
 import math
@@ -49,9 +49,9 @@ def lsq_initial_scale(V: Float[Tensor, "*shape"], n_bits: int = 4, signed: bool 
 
 
 def lsq_gradient_scale(n_values: int, q_max: int) -> float:
-    r"""The factor kappa that slows the step size down to the pace of the weights, equation (4) of this module.
+    r"""The factor nu that slows the step size down to the pace of the weights, equation (4) of this module.
 
-    $$ \kappa = \frac{1}{\sqrt{N\,Q_p}} $$
+    $$ \nu = \frac{1}{\sqrt{N\,Q_p}} $$
 
     where $N$ is the number of values that share the step and $Q_p$ = `q_max`.
 
@@ -75,7 +75,7 @@ def lsq_quantize(
 
     where "inside" is $-Q_n < v/s < Q_p$, and $\partial \hat v / \partial v$ is 1 inside and 0 elsewhere.
 
-    V: values of any shape.  s: a scale, or one a row (any shape that broadcasts to V); N in kappa counts those that share one.
+    V: values of any shape.  s: a scale, or one a row (any shape that broadcasts to V); N in nu counts those that share one.
     Returns values of the shape of V.
     Raises ValueError for an empty, NaN or infinite V, s <= 0 or a shape of s that does not broadcast.
     Source: Esser et al. 2020, eq. (1)-(3) and (5).  Notebook: 03_2_quantization.
@@ -90,15 +90,15 @@ class _LearnedStep(torch.autograd.Function):
     """Forward (1), backward (2) to (4)."""
 
     @staticmethod
-    def forward(ctx, V, s, q_min, q_max, kappa):
+    def forward(ctx, V, s, q_min, q_max, nu):
         ctx.save_for_backward(V / s, s)
-        ctx.ends = q_min, q_max, kappa
+        ctx.ends = q_min, q_max, nu
         return (V / s).clamp(q_min, q_max).round() * s
 
     @staticmethod
     def backward(ctx, G):
         steps, s = ctx.saved_tensors
-        q_min, q_max, kappa = ctx.ends
+        q_min, q_max, nu = ctx.ends
         inside = (steps > q_min) & (steps < q_max)
         per_value = torch.where(inside, steps.round() - steps, steps.clamp(q_min, q_max))
-        return G * inside, kappa * (G * per_value).sum_to_size(s.shape), None, None, None
+        return G * inside, nu * (G * per_value).sum_to_size(s.shape), None, None, None

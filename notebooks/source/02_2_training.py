@@ -18,7 +18,7 @@
 # - compare two ways of training by the protocol of chapter [2.1](02_1_core_concepts.ipynb): equal budgets, three seeds, a verdict;
 # - answer why the document ties *making a model small* to *training* it.
 #
-# **Takes** about 75 minutes to study, half a minute to run on one core. **Memory** 0.8 GB. **Needs** chapter
+# **Takes** about 75 minutes to study, half a minute to run on one core. **Memory** 1 GB. **Needs** chapter
 # [2.1](02_1_core_concepts.ipynb), derivatives, and the MNIST digits (fetched once, 20 MB).
 
 # %% [markdown] lang="zh"
@@ -30,7 +30,7 @@
 # - 按第 [2.1](02_1_core_concepts.ipynb) 章的规矩比较两种训练方法：预算相同、三个随机种子、一个结论；
 # - 回答原文为什么说*把模型变小*与*训练*密切相关。
 #
-# **用时** 学习约 75 分钟，单核运行约半分钟。**内存** 0.8 GB。**预备** 第 [2.1](02_1_core_concepts.ipynb) 章、导数，
+# **用时** 学习约 75 分钟，单核运行约半分钟。**内存** 1 GB。**预备** 第 [2.1](02_1_core_concepts.ipynb) 章、导数，
 # 以及 MNIST 数字（只下载一次，20 MB）。
 
 # %%

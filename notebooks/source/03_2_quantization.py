@@ -993,10 +993,10 @@ else:
 # $\hat v = s \cdot \mathrm{round}(v/s)$ by the product rule, with the derivative of round taken as 1:
 #
 # $$ \frac{\partial \hat v}{\partial s} := \begin{cases} \mathrm{round}(v/s) - v/s & -Q_n < v/s < Q_p \\ -Q_n & v/s \le -Q_n \\ Q_p & v/s \ge Q_p \end{cases}
-#    \qquad \kappa = \frac{1}{\sqrt{N\,Q_p}}, \qquad s_0 = \frac{2\,\overline{|v|}}{\sqrt{Q_p}} $$
+#    \qquad \nu = \frac{1}{\sqrt{N\,Q_p}}, \qquad s_0 = \frac{2\,\overline{|v|}}{\sqrt{Q_p}} $$
 #
 # where $Q_n = -q_{\min}$, $Q_p = q_{\max}$. Values inside pull by their distance from the grid point, saturated ones by the end of the range;
-# $\kappa$ slows the sum over $N$ values down to the pace of a single weight. By hand, for four values:
+# $\nu$ slows the sum over $N$ values down to the pace of a single weight. By hand, for four values:
 
 # %% [markdown] lang="zh"
 # `gradcheck` 拒绝了它，而且理由充分：直通估计本来就不是导数。评判它的标准是效果。
@@ -1004,9 +1004,9 @@ else:
 # 2 比特时，步长与权重同样重要。**LSQ**（Esser et al. 2020）把步长也变成参数。对 $\hat v = s \cdot \mathrm{round}(v/s)$ 用乘积法则求导，并把 round 的导数当作 1：
 #
 # $$ \frac{\partial \hat v}{\partial s} := \begin{cases} \mathrm{round}(v/s) - v/s & -Q_n < v/s < Q_p \\ -Q_n & v/s \le -Q_n \\ Q_p & v/s \ge Q_p \end{cases}
-#    \qquad \kappa = \frac{1}{\sqrt{N\,Q_p}}, \qquad s_0 = \frac{2\,\overline{|v|}}{\sqrt{Q_p}} $$
+#    \qquad \nu = \frac{1}{\sqrt{N\,Q_p}}, \qquad s_0 = \frac{2\,\overline{|v|}}{\sqrt{Q_p}} $$
 #
-# 其中 $Q_n = -q_{\min}$，$Q_p = q_{\max}$。范围内的数值按它到格点的距离起作用，饱和的数值按范围的端点起作用；$\kappa$ 把 $N$ 个数值之和的步伐放慢到与单个权重一致。
+# 其中 $Q_n = -q_{\min}$，$Q_p = q_{\max}$。范围内的数值按它到格点的距离起作用，饱和的数值按范围的端点起作用；$\nu$ 把 $N$ 个数值之和的步伐放慢到与单个权重一致。
 # 用四个数值手算一遍：
 
 # %%
