@@ -108,6 +108,16 @@ def test_made_permanent_it_computes_the_same_and_lies_on_a_grid(attach):
     assert make_permanent(model)(X).detach().equal(before)  # nothing left to take off
 
 
+@pytest.mark.parametrize("attach", [attach_fake_quant, attach_lsq])
+def test_made_permanent_a_copy_leaves_the_original_as_it_was(attach):
+    """torch 2.13: a deepcopy shares the class that parametrize made, and removing its property would break the original."""
+    X, _ = task()
+    model = attach(network(), 2)
+    before = model(X).detach()
+    make_permanent(copy.deepcopy(model))
+    assert model(X).detach().equal(before)
+
+
 def test_a_scale_driven_below_zero_does_not_turn_the_grid_round():
     W = torch.randn(4, 5)
     q = LSQWeight(W, 3)

@@ -26,6 +26,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from course_lib._check import check_tensor
+from course_lib._parametrized import make_plain
 
 _PRUNABLE = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
@@ -57,17 +58,6 @@ def _mask_of(layer: nn.Module) -> _Mask | None:
     if not parametrize.is_parametrized(layer, "weight"):
         return None
     return next((p for p in layer.parametrizations["weight"] if isinstance(p, _Mask)), None)
-
-
-def _give_own_class(layer: nn.Module) -> None:
-    """Undo the sharing of a parametrized layer's class with its deepcopies.
-
-    parametrize puts the property `weight` on a class made for the layer; deepcopy (torch 2.13) reuses that class, and removing
-    the property from it would leave every other copy without a weight.
-    """
-    shared = type(layer)
-    members = {key: value for key, value in vars(shared).items() if key not in ("__dict__", "__weakref__")}
-    layer.__class__ = type(shared.__name__, shared.__bases__, members)
 
 
 def _check_masks(who: str, model: nn.Module, masks: dict[str, Tensor]) -> dict[str, nn.Module]:
@@ -183,6 +173,4 @@ def make_permanent(model: nn.Module) -> None:
     """
     for layer in _prunable_layers(model).values():
         if _mask_of(layer) is not None:
-            _give_own_class(layer)
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
-            layer.weight.grad = None  # it belonged to V, and an optimizer would read it as the gradient of W
+            make_plain(layer)

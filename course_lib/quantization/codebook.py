@@ -185,8 +185,8 @@ class SharedWeights(nn.Module):
 
     $$ W = c_q, \qquad c \leftarrow c - \eta \frac{\partial L}{\partial c} \quad \text{moves all members of a code together} $$
 
-    Autograd through the look-up is exactly `centroid_gradient`. `torch.nn.utils.parametrize.remove_parametrizations(layer,
-    "weight")` turns the layer back into an ordinary one that holds the shared values.
+    Autograd through the look-up is exactly `centroid_gradient`. `make_permanent` (qat.py) turns the layers back into plain ones
+    that hold the shared values.
     Raises ValueError as `apply_codebook`.
     Source: Han et al. 2016, section 3.3.  Notebook: 03_2_quantization.
     """

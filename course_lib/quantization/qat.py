@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from course_lib._check import check_choice, check_n_bits
+from course_lib._parametrized import make_plain
 from course_lib.quantization.fake_quant import fake_quantize
 from course_lib.quantization.granularity import weight_qparams
 from course_lib.quantization.lsq import lsq_initial_scale, lsq_quantize
@@ -128,7 +129,7 @@ def make_permanent(model: nn.Module) -> nn.Module:
     """
     for layer in model.modules():
         if isinstance(layer, LAYERS) and parametrize.is_parametrized(layer, "weight"):
-            parametrize.remove_parametrizations(layer, "weight", leave_parametrized=True)
+            make_plain(layer)
     return model
 
 
