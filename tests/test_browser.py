@@ -123,16 +123,14 @@ def assert_no_pop_up(page):
 
 
 def run_all_cells(page):
-    """By the menu, as a learner would; chosen too early, before the kernel is connected, it does nothing: then once more."""
-    from playwright.sync_api import TimeoutError
-
-    for _ in range(10):
-        page.locator("#jp-MainMenu >> text=Run").first.click()
-        page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
-        with contextlib.suppress(TimeoutError):
-            prompts = "[...document.querySelectorAll('.jp-InputPrompt')].map(e => e.innerText).join('')"
-            return page.wait_for_function(f"/[0-9*]/.test({prompts})", timeout=4000)
-    raise AssertionError("Run All Cells ran nothing")
+    """By the menu, as a learner would, once the kernel is connected: before that JupyterLab would ask which kernel to take."""
+    ready = """() => document.querySelector('.jp-Toolbar-kernelName')?.innerText.includes('Python 3')
+        && document.querySelector('.jp-Notebook-ExecutionIndicator')?.dataset.status === 'idle'"""
+    page.wait_for_function(ready)
+    page.locator("#jp-MainMenu >> text=Run").first.click()
+    page.locator(".lm-Menu-itemLabel", has_text=re.compile("^Run All Cells$")).click()
+    prompts = "[...document.querySelectorAll('.jp-InputPrompt')].map(e => e.innerText).join('')"
+    page.wait_for_function(f"/[0-9*]/.test({prompts})")
 
 
 def scroll_to(page, selector, seconds=60):

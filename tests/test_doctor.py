@@ -168,6 +168,15 @@ def test_commands_reach_their_functions(monkeypatch, capsys):
     assert asked == [(name, 3) for name in pretrained.RECIPES] and "lenet_5: ready, 1.50 %" in capsys.readouterr().out
 
 
+def test_prepare_takes_names_and_refuses_those_it_does_not_know(monkeypatch, capsys):
+    trained_names = []
+    monkeypatch.setattr(assets, "main", lambda names: 0)
+    monkeypatch.setattr(pretrained, "n_test_errors", lambda name, seed: trained_names.append(name) or 172)
+    assert __main__.main(["prepare", "lenet_5"]) == 0 and trained_names == ["lenet_5"]
+    assert __main__.main(["prepare", "lenet_6"]) == 2 and "lenet_300_100" in capsys.readouterr().err
+    assert trained_names == ["lenet_5"]
+
+
 def test_prepare_stops_where_the_data_cannot_be_had(monkeypatch):
     monkeypatch.setattr(assets, "main", lambda names: 1)
     monkeypatch.setattr(pretrained, "n_test_errors", lambda name, seed: pytest.fail("trained without data"))

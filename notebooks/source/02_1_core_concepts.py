@@ -24,11 +24,11 @@
 # %% [markdown] lang="zh"
 # **学完这一章，你能够**
 #
-# - 分清同一个网络的四种“压缩比”，并说出用户能信赖的是哪一种；
-# - 给错误率加上置信区间，并说出一个差别需要多少张测试图片才看得出来；
+# - 分清同一个网络的四种“压缩比”，并说出用户能信赖哪一种；
+# - 给错误率加上置信区间，并说出一个差别需要多少张测试图像才看得出来；
 # - 画出帕累托前沿，让约束条件从中挑出一个模型，而且不看测试集；
-# - 用实验说明：在测试集上挑选会让结果好看多少；
-# - 测量稳定性：不同随机种子之间的波动、改变了的答案，以及可能是 *no difference shown* 的结论。
+# - 用实验说明：在测试集上做选择会让结果偏乐观，以及偏多少；
+# - 测量稳定性：不同随机种子之间的波动、改变的答案，以及一个结论（也可能是 *no difference shown*）。
 #
 # **时间** 60 分钟 · **内存** 不到 1 GB · **需要** 第 `01_background` 章；MNIST 数据，首次调用时自动下载（20 MB，仅此一次）。
 
@@ -78,7 +78,7 @@ folder = Path(tempfile.mkdtemp())
 # %% [markdown] lang="zh"
 # ## 1 · 三个集合，三种用途
 #
-# 网络从训练集学习。用验证集做选择：多宽、剪掉多少、停在哪一轮。测试集只打开一次，用来报告。`hold_out` 从 60,000 张训练图片里划出验证集，这样谁都不必抵抗诱惑。本章所有网络的预算相同：同样的图片、轮数、优化器和学习率调度。
+# 网络从训练集学习。用验证集做选择：多宽、剪掉多少、停在哪一轮。测试集只打开一次，用来报告。`hold_out` 从 60,000 张训练图像里划出验证集，这样谁都不必靠自觉去抵抗诱惑。本章所有网络的预算相同：同样的图像、轮数、优化器和学习率调度。
 
 # %%
 final, choosing = mnist().hold_out()
@@ -115,9 +115,9 @@ print(f"784-300-100-10: {measure.n_parameters(large):,} parameters, {large_error
 # %% [markdown] lang="zh"
 # ## 2 · 大小：一个网络，四种压缩比
 #
-# 取这个网络，剪掉绝对值最小的 80 % 的权重，让剩下的权重共用 15 个数值（做法和理由见第 [3.1](03_1_weight_pruning.ipynb) 和 [3.2](03_2_quantization.ipynb) 章）。**先猜：** 它变小了多少倍？
+# 取这个网络，剪掉绝对值最小的 80 % 的权重，让剩下的权重共用 15 个数值（做法和理由见第 [3.1](03_1_weight_pruning.ipynb) 和 [3.2](03_2_quantization.ipynb) 章）。**先猜：** 它变小了多少？
 #
-# <details><summary>提示</summary>数权重：剩下五分之一。数比特：15 个数值之一的编码占 4 位，原来是 32 位。或者看文件有多大。这几种算法里，你的手机能察觉的是哪一种？</details>
+# <details><summary>提示</summary>数权重：剩下五分之一。数比特：给 15 个数值编号只要 4 比特，原来是 32 比特。或者看文件有多大。这几种数法里，你的手机能察觉的是哪一种？</details>
 
 
 # %%
@@ -140,7 +140,7 @@ pruned = compressed(large, 0.8, 4)
 # course's own packed file:
 
 # %% [markdown] lang="zh"
-# 四个人来报告 `pruned`。第一个人数非零权重。第二个人像许多论文那样按理想格式数比特：每个非零权重 4 位编码加 4 位位置。第三个人用 `torch.save` 保存，第四个人用本课程的紧凑文件保存：
+# 四个人来报告 `pruned`。第一个人数非零权重。第二个人像许多论文那样按理想格式数比特：每个非零权重用 4 比特存编码，再用 4 比特存位置。第三个人用 `torch.save` 保存，第四个人用本课程的紧凑格式保存：
 
 # %%
 state = pruned.state_dict()
@@ -168,7 +168,7 @@ assert position_bits < 4
 # the course counts `len(file)`, and only of a file from which **a fresh process** rebuilds the network. Try it:
 
 # %% [markdown] lang="zh"
-# 同一个网络，压缩比从 1 到 20 多。`torch.save` 不知道零有什么特别；理想化的数法忘了码本、偏置和名字，却又多算了比特，因为位置其实用不了 4 位。只有文件才有解码器。所以本课程一律数 `len(file)`，而且必须是**全新的进程**能从中重建网络的文件。试一下：
+# 同一个网络，压缩比从 1 到 20 多。`torch.save` 不知道零有什么特别；理想化的数法漏掉了码本、偏置和名字，却又多算了比特，因为位置其实用不了 4 比特。只有文件才有解码器把它读回来。所以本课程一律数 `len(file)`，而且必须是一个**全新的进程**能从中重建网络的文件。试一下：
 
 # %%
 program = """
@@ -199,11 +199,11 @@ print("rebuilt bit by bit from", path.stat().st_size, "bytes")
 # %% [markdown] lang="zh"
 # ### 预测字节的去向
 #
-# 一层的权重现在是一串符号：取 16 个数值中的哪一个（零是其中之一）。信息论给出了逐个编码这串符号至少需要多少比特：
+# 一层的权重现在是一串符号：取 16 个数值中的哪一个（零是其中之一）。如果逐个符号编码，至少需要多少比特？信息论给出了答案：
 #
 # $$ H(p) = -\sum_k p_k \log_2 p_k, \qquad \text{ratio} \approx \frac{32}{H(p)} $$
 #
-# 先在一行就写得下的短列表上看两种编码怎样工作。Huffman 用整数个比特，常见的符号用短码字：
+# 先用一行就写得下的短列表，看两种编码怎样工作。Huffman 编码的码长是整数个比特，符号越常见，码字越短：
 
 # %%
 symbols = torch.tensor([0, 0, 1, 0, 0, 2, 0, 0, 0, 3, 0, 1, 0, 0, 0, 0])
@@ -222,7 +222,7 @@ assert coding.huffman_decode(data, lengths, 16).equal(symbols) and len(data) == 
 # as one large number. On the first layer of `pruned`, with 235,200 symbols, the difference is worth having. Predicted first:
 
 # %% [markdown] lang="zh"
-# 符号 0 太常见，本该用不到一个比特，Huffman 却给不出更短的码字。区间编码可以：它把整串符号写成一个大数。在 `pruned` 的第一层上有 235,200 个符号，差别就值得在意了。先预测：
+# 符号 0 太常见，本该连一个比特都用不到，Huffman 却给不出更短的码字。区间编码可以：它把整串符号写成一个大数。`pruned` 的第一层有 235,200 个符号，这点差别就很可观了。先预测：
 
 # %%
 W = state["0.weight"]
@@ -246,7 +246,7 @@ assert len(streams["range coder"]) < 1.02 * predicted["entropy"] < len(streams["
 # advance, for every codec of the course:
 
 # %% [markdown] lang="zh"
-# 区间编码与熵相差不到 2 %。解码器还需要知道频率表和数值表，它们也算在这一段里；这类小表由 `gamma_encode` 写入（`gamma_decode` 读出）。课程里每一种编解码格式，整段占多少字节都能事先算出：
+# 区间编码与熵相差不到 2 %。解码器还需要知道频率表和数值表，它们也要算进这一段的字节数；这类小表由 `gamma_encode` 写入（`gamma_decode` 读出）。课程里每一种编解码格式，整段占多少字节都能事先算出：
 
 # %%
 table = coding.gamma_encode(frequencies)
@@ -290,11 +290,11 @@ assert all(loaded[name].equal(X) for name, X in written.items())
 # %% [markdown] lang="zh"
 # ## 3 · 准确性：错误率是一个估计值
 #
-# 测试图片只是所有可能写出的数字中的一个样本。换 10,000 张，错误率 $r$ 就会不同；它的标准差以及 95 % 置信区间的宽度，就像数硬币正反面一样算得出来：
+# 测试图像只是所有可能写出的数字中的一个样本。另抽 10,000 张，错误率 $r$ 就会不同；它的标准差以及 95 % 置信区间的宽度，像数硬币的正反面那样就能算出来：
 #
 # $$ \sigma_r = \sqrt{\frac{r\,(1-r)}{n}}, \qquad r \pm 1.96\, \sigma_r $$
 #
-# **先猜：** 某网络在 10,000 张图片上错 3 %。你能把它和错 3.2 % 的网络区分开吗？
+# **先猜：** 某网络在 10,000 张图像上错 3 %。你能把它与错 3.2 % 的网络区分开吗？
 #
 # <details><summary>提示</summary>$\sqrt{0.03 \cdot 0.97 / 10000} = 0.0017$，两边各取两倍。</details>
 
@@ -303,7 +303,7 @@ assert all(loaded[name].equal(X) for name, X in written.items())
 # accuracies $a$ would not be surprised by what we saw? Literally, over a fine grid; then the library's closed form:
 
 # %% [markdown] lang="zh"
-# 一个错都没有时，上面的简单公式给出宽度 0，这很荒唐。Wilson 区间反过来问：哪些真实准确率 $a$ 看到这个结果不会吃惊？先在细网格上照做，再与库里的闭式比较：
+# 一个错都没有时，上面的简单公式给出宽度 0，这很荒唐。Wilson 区间反过来问：真实准确率 $a$ 取哪些值时，看到这样的结果并不意外？先在细网格上逐个验算，再与库里的闭式解比较：
 
 # %%
 n_correct = n_test - large_errors
@@ -319,7 +319,7 @@ print("no error seen among 100 images:", measure.accuracy_interval(100, 100))
 # interval holds the world's error rate:
 
 # %% [markdown] lang="zh"
-# “95 %”是真的吗？把这 10,000 张测试图片当作整个世界，从中抽出 1,000 张的小测试集，数一数区间包含世界错误率的次数：
+# “95 %”是真的吗？把这 10,000 张测试图像当作整个世界，从中抽出 1,000 张的小测试集，数一数区间有多少次包含“世界”的错误率：
 
 # %%
 right = measure.predict(large, final.test_images).argmax(1) == final.test_labels
@@ -351,7 +351,7 @@ plt.show()
 # interval is about 0.7 points wide. So an error rate without the number of images says little, and "2.9 % beats 3.0 %" says nothing.
 
 # %% [markdown] lang="zh"
-# 图中的测试集每扩大十倍，区间宽度就除以 $\sqrt{10}$。MNIST 有 10,000 张测试图片，错误率 3 % 时区间宽约 0.7 个百分点。所以不附图片数的错误率说明不了多少问题，“2.9 % 胜过 3.0 %”则什么也没说明。
+# 从图中看出：测试集每扩大十倍，区间宽度就除以 $\sqrt{10}$。MNIST 有 10,000 张测试图像，错误率 3 % 时区间宽约 0.7 个百分点。所以不附图像数的错误率说明不了多少问题，“2.9 % 胜过 3.0 %”则什么也没说明。
 
 # %%
 low, high = measure.accuracy_interval(9700, 10_000)
@@ -371,7 +371,7 @@ assert abs(100 * (high - low) - 0.7) < 0.05
 # %% [markdown] lang="zh"
 # ## 4 · 两者兼顾：帕累托前沿
 #
-# 大小和错误率此消彼长，所以没有最好的模型，只有在两方面都没人能同时超过的模型。模型 $i$ *支配*模型 $j$，是说它既不更大，也不更差，而且至少一方面严格更好。不被任何模型支配的，就组成前沿：
+# 大小和错误率此消彼长，所以没有“最好”的模型，只有一批谁也无法在两方面都胜过的模型。模型 $i$ *支配*模型 $j$，是说它既不更大，也不更差，而且至少一方面严格更好。不被任何模型支配的，就组成前沿：
 #
 # $$ \text{front} = \{\, i : \nexists j :\; (c_j \le c_i \wedge e_j < e_i) \vee (c_j < c_i \wedge e_j \le e_i) \,\} $$
 #
@@ -435,7 +435,7 @@ figure
 # for the largest, no fp32 network is on the front. Two limits choose: the shaded region is too large, and the dotted line is the largest error allowed. The rings mark what each limit picks:
 
 # %% [markdown] lang="zh"
-# 图中画出全部候选模型，灰色阶梯就是前沿。fp32 网络都偏右：错误率相同，int8 只需大约四分之一的字节。压缩后的大网络远胜于错误率相同的 fp32 小网络：也许除了最大的那个，没有一个 fp32 网络在前沿上。两种约束各自做选择：阴影区域太大了，虚线是允许的最大错误率，圆圈标出每种约束选中的模型：
+# 图中画出全部候选模型，灰色阶梯就是前沿。fp32 网络都偏右：错误率相同，int8 只需大约四分之一的字节。压缩后的大网络远胜于错误率相同的 fp32 小网络：除了最大的那个可能例外，fp32 网络没有一个在前沿上。两种约束各自做选择：落在阴影区域的模型太大，点线是允许的最大错误率，圆圈标出每种约束选中的模型：
 
 # %%
 for chosen in choice_values(candidates, n_validation, LIMIT_BYTES, LIMIT_ERROR):
@@ -470,9 +470,9 @@ pareto_explorer(candidates, n_validation, n_test)
 # %% [markdown] lang="zh"
 # ## 5 · 为什么不能用测试集做选择
 #
-# 同一配方的二十个网络，只有随机种子不同。假设有人*在测试集上*挑出最好的一个，并就报告这个数。**先猜：** 这个数诚实吗？好看了多少？
+# 同一配方的二十个网络，只有随机种子不同。假设有人*在测试集上*挑出最好的一个，报告的也正是这个数。**先猜：** 这个数可信吗？偏乐观了多少？
 #
-# 每个网络在 $n$ 张图片上的运气有一个标准差，只有两个网络答得不一样的图片才起作用。设这种图片的比例为 $d$，则其中一个网络运气的方差是 $d/(2n)$；二十个势均力敌者里最走运的，平均领先 1.87 个标准差：
+# 每个网络在 $n$ 张图像上的运气有一个标准差；拿两个网络来比，只有它们答得不一样的图像才起作用。设这种图像的比例为 $d$，则其中一个网络运气的方差是 $d/(2n)$；二十个势均力敌的网络里最走运的那个，平均领先 1.87 个标准差：
 #
 # $$ \text{flattery} \;\le\; \mathbb{E}\max_{i \le 20} z_i \cdot \sqrt{\frac{d}{2n}}, \qquad z_i \sim \mathcal{N}(0, 1) $$
 
@@ -490,7 +490,7 @@ assert abs(luckiest - 1.87) < 0.03
 # network is chosen; part B is never looked at before; the remaining 8,000 images stand for the truth.
 
 # %% [markdown] lang="zh"
-# 用 1,000 张的小测试集最能看出这个效应。把 10,000 张图片随机分成互不相交的三份，重复 300 次：在 A 份上挑出最好的网络；B 份事先从不查看；剩下的 8,000 张代表真相。
+# 用 1,000 张的小测试集最能看出这个效应。把 10,000 张图像随机分成互不相交的三份，重复 300 次：在 A 份上挑出最好的网络；B 份在此之前从未看过；剩下的 8,000 张代表真相。
 
 # %%
 n_small, flattery_A, flattery_B = 1000, [], []
@@ -522,7 +522,7 @@ plt.show()
 # not exactly equal. This is why the chapter's front was drawn with validation errors, and why `choice_text` reports the test set.
 
 # %% [markdown] lang="zh"
-# 从图中看出：在做选择的那批图片上报告，错误率偏小，平均偏差就在虚线处；在新图片上报告，偏差围绕零散布。没有人作弊，光是“挑选”就足以造成偏差。偏差没有达到上界，因为二十个网络并非完全一样好。所以本章的前沿用验证集错误画出，而 `choice_text` 报告的是测试集。
+# 从图中看出：在做选择的那批图像上报告，错误率偏小，平均偏小多少见虚线；在新图像上报告，平均而言是对的，只是有散布。没有人作弊，光是“挑选”就足以造成偏差。偏差没有达到上界，因为二十个网络并非完全一样好。正因如此，本章的前沿用验证集的错误数画出，而 `choice_text` 报告的是测试集。
 
 # %% [markdown] lang="en"
 # ## 6 · Stability: what else changes when nothing changes?
@@ -532,7 +532,7 @@ plt.show()
 # %% [markdown] lang="zh"
 # ## 6 · 稳定性：什么都没变时，还有什么会变？
 #
-# 换一个随机种子，就是另一个网络。它的错误率之差，大于测试集抽样噪声所能解释的程度：
+# 换一个随机种子，就是另一个网络。不同种子之间的错误率之差，超出了测试集抽样噪声所能解释的范围：
 
 # %%
 errors = wrong.sum(1).tolist()
@@ -546,7 +546,7 @@ print(f"best and worst seed: {min(errors) / n_test:.2%} and {max(errors) / n_tes
 # McNemar's test: the two *networks* clearly differ, although the two *recipes* are one and the same.
 
 # %% [markdown] lang="zh"
-# 所以只跑一次得到的数，可能是配方的功劳，也可能是种子的运气。用 McNemar 检验在测试集上比较这二十个网络中最好和最差的：两个*网络*明显不同，而两者的*配方*完全一样。
+# 所以只跑一次得到的数，可能是配方的功劳，也可能只是种子的运气。用 McNemar 检验，在测试集上比较这二十个网络中最好的和最差的：两个*网络*明显不同，而两者的*配方*完全一样。
 
 # %%
 best, worst = errors.index(min(errors)), errors.index(max(errors))
@@ -566,7 +566,7 @@ assert measure.verdict_on_test_set(logits[best], logits[worst], final.test_label
 #
 # $$ \bar d \pm t_{n-1} \frac{s}{\sqrt n} $$
 #
-# **先猜：** 从同一配方里取两组，每组五个。在 95 % 置信度下，它多久会误报一次？
+# **先猜：** 从同一配方里取两组，每组五个。在 95 % 置信度下，它误报的比例有多大？
 
 # %%
 draw, n_trials = random.Random(0), 400
@@ -581,7 +581,7 @@ assert alarms / n_trials < 0.15  # 20 networks are few: the same ones return in 
 # And a real difference: 32 hidden units against 8, five seeds each, the same five on both sides.
 
 # %% [markdown] lang="zh"
-# 再看一个真实的差别：32 个隐藏单元对 8 个，各用同样的五个种子。
+# 再看一个真实的差别：32 个隐藏单元对 8 个，两边用同样的五个种子。
 
 # %%
 narrow = [fit(8, seed=seed, n_train=N_TRAIN_SEEDS, n_epochs=1) for seed in range(5)]
@@ -597,7 +597,7 @@ assert measure.verdict(errors[:5], narrow_errors, higher_is_better=False) == "be
 # network and its int8 version. **Predict:** which pair agrees more?
 
 # %% [markdown] lang="zh"
-# ### 准确率相同，不等于相同
+# ### 准确率相同，不等于答案相同
 #
 # 从二十个网络中取错误数最接近的两个。它们的准确率相同，答案也相同吗？旁边再放上大网络和它的 int8 版本。**先猜：** 哪一对更一致？
 
@@ -623,7 +623,7 @@ assert agreements["two seeds"] < 0.98 < 0.995 < agreements["fp32 and int8"]
 # Accuracy alone would not have told the two pairs apart; chapter 7.1 turns this into a test.
 
 # %% [markdown] lang="zh"
-# 准确率相同的两个种子，对几百张图片的回答不同；int8 只改变了寥寥几个答案。在产品里替换模型的人关心的正是这一点：昨天还能识别、今天却识别不了的用户，不会因为平均值没变而感到安慰。只看准确率，分不出这两对的差别；第 7.1 章把它做成一项检验。
+# 准确率相同的两个种子，对几百张图像的回答不同；int8 只改变了寥寥几个答案。在产品里替换模型的人，关心的正是这一点：昨天还能认出的数字，今天认不出了，用户不会因为平均值没变而感到安慰。只看准确率，分不出这两对的差别；第 7.1 章会把它做成一项检验。
 
 # %% [markdown] lang="en"
 # ## 7 · Complexity: fewer operations, less time?
@@ -635,7 +635,7 @@ assert agreements["two seeds"] < 0.98 < 0.995 < agreements["fp32 and int8"]
 # %% [markdown] lang="zh"
 # ## 7 · 复杂度：运算少了，时间也少吗？
 #
-# `pruned` 有 80 % 的零。它会快五倍吗？在一个线程上，用 256 张图片的批次比较三个网络：稠密的、剪枝后零仍占着位置的，以及只有 32 个隐藏单元的。预测时只数真正执行的乘加运算：稠密矩阵里的零，与别的数一样要乘。
+# `pruned` 有 80 % 的零。它会快五倍吗？用一个线程，以 256 张图像为一批，比较三个网络：稠密的、剪枝后零仍占着位置的，以及只有 32 个隐藏单元的。预测时只数真正执行的乘加运算：稠密矩阵里的零，与别的数一样要乘。
 
 # %%
 x = final.test_images[:256]
@@ -657,7 +657,7 @@ for name, model in (("pruned", pruned), ("32 units", small)):
 # [3.1](03_1_weight_pruning.ipynb) and `04_1_pruning_in_practice` show which zeros do make a network faster.
 
 # %% [markdown] lang="zh"
-# 剪枝后的网络并没有变快：被掩码盖住的零照样要乘。小网络快得多，但倍数与运算量之比并不一致，因为函数调用和内存也要花时间。比值是在同一次运行里成对、轮流测出来的，因为机器的状态时刻在变；光报一个时间，不说批大小和线程数，就没法和任何东西比较。第 [3.1](03_1_weight_pruning.ipynb) 章和 `04_1_pruning_in_practice` 会说明哪些零真能让网络变快。
+# 剪枝后的网络并没有变快：掩码置零的权重照样要乘。小网络快得多，但倍数与运算量之比并不一致，因为函数调用和内存也要花时间。比值是在同一次运行里成对、轮流测出来的，因为机器的状态时刻在变；光报一个时间，不说批大小和线程数，就没法和任何东西比较。第 [3.1](03_1_weight_pruning.ipynb) 章和 `04_1_pruning_in_practice` 会说明哪些零真能让网络变快。
 
 # %% [markdown] lang="en"
 # ## 8 · The protocol
@@ -683,8 +683,8 @@ for name, model in (("pruned", pruned), ("32 units", small)):
 # 2. 验证集做选择，测试集做报告，只报告一次。
 # 3. 至少三个随机种子，成对比较；结论分三种：更好、更差、看不出差别。
 # 4. 错误率要附上测试样本数或置信区间。
-# 5. 大小是 `len(file)`，而且全新的进程要能读这个文件；引用其他算法时要说明是哪一种。
-# 6. 速度是同一次运行中成对测得的比值，注明批大小和线程数，既与稠密基线比，也与本来会用的方案比。
+# 5. 大小是 `len(file)`，而且全新的进程要能读这个文件；引用别的口径时要说明是哪一种。
+# 6. 速度是同一次运行中成对测得的比值，注明批大小和线程数，既与稠密基线比，也与实际会改用的方案比。
 # 7. 变差了的、不起作用的，也要报告。
 #
 # 在我们的错误率限制之内最小的网络，写成一句遵守规则的结论：
@@ -713,12 +713,12 @@ print(
 # %% [markdown] lang="zh"
 # ## 小结
 #
-# - 大小：只认带解码器的文件的 `len(file)`。数非零权重、理想化的比特数和 `torch.save`，会对同一个网络给出不同的压缩比。
+# - 大小：只认 `len(file)`，而且文件要有解码器。同一个网络，数非零权重、数理想化的比特、用 `torch.save`，得到的压缩比各不相同。
 # - 熵能预测文件大小：$32 / H(p)$，区间编码与它相差不到 2 %；Huffman 每个权重至少要一个比特。
-# - 准确性：$n$ 张图片上的错误率有标准差 $\sqrt{r(1-r)/n}$；10,000 张图片只能分辨零点几个百分点。
-# - 帕累托前沿：不被任何模型支配者。对字节或错误率的约束从中选出一点，用的是验证集。
-# - 在测试集上挑选会让结果好看，二十选一时最多好看 1.87 个标准差；在新图片上报告则不会。
-# - 稳定性：种子带来的波动大于抽样噪声；准确率相同，背后可能有几百个答案不同。
+# - 准确性：$n$ 张图像上的错误率有标准差 $\sqrt{r(1-r)/n}$；10,000 张图像只能分辨零点几个百分点。
+# - 帕累托前沿：不被任何模型支配的那些模型。对字节数或错误率的约束从中选出一点，用的是验证集。
+# - 在测试集上做选择会让结果偏乐观，二十选一时最多偏 1.87 个标准差；在新图像上报告则不会。
+# - 稳定性：随机种子带来的波动大于抽样噪声；准确率相同，背后可能有几百个答案不同。
 # - 复杂度：只要运算还在做，时间就还要花。
 
 # %% [markdown] lang="en"
@@ -773,7 +773,7 @@ print(
 # %% [markdown] lang="zh"
 # ## 练习与下一步
 #
-# 本章没有单独的计分练习，所需的本领可在[第 3.2 章的练习](../../exercises/zh/03_2_quantization.ipynb)里操练，那里要打包编码，还要自己写测试。这里就能做三个实验：(1) 把 `N_SEEDS` 设为 5，运行第 5 节之前，先算出最走运的高斯数和偏差；(2) 给第 4 节添一个家族，把小网络剪掉 50 %，用 `range` 格式保存：它能进入前沿吗？(3) 用 `han8` 格式，也就是 Deep Compression 自己的格式保存 `pruned`，根据密度弄清它何时胜过 `range`。
+# 本章没有单独的计分练习，所需的本领可在[第 3.2 章的练习](../../exercises/zh/03_2_quantization.ipynb)里操练，那里要打包编码，还要自己写测试。这里就能做三个实验：（1）把 `N_SEEDS` 设为 5，运行第 5 节之前，先预测最走运的高斯随机数是多少，结果会偏乐观多少；（2）给第 4 节添一个家族，把小网络剪掉 50 %，用 `range` 格式保存：它能进入前沿吗？（3）用 `han8` 格式（Deep Compression 自己的格式）保存 `pruned`，根据密度弄清它何时胜过 `range`。
 #
 # 下一章：[2.2 · 训练](02_2_training.ipynb)。
 

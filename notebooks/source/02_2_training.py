@@ -27,11 +27,11 @@
 # - 在运行之前就算出：学习率多大时梯度下降会发散，收敛需要多少步；
 # - 按公式写出 SGD、动量、Nesterov、Adam 和 AdamW，并证明你写的与 `torch.optim` 完全一致；
 # - 说清预热、梯度截断、梯度累积、检查点和 16 位训练各起什么作用，每一项都有测量为证；
-# - 按第 [2.1](02_1_core_concepts.ipynb) 章的规矩比较两种训练方法：预算相同、三个随机种子、一个结论；
+# - 按第 [2.1](02_1_core_concepts.ipynb) 章的规程比较两种训练方法：预算相同、三个随机种子、一个结论；
 # - 回答原文为什么说*把模型变小*与*训练*密切相关。
 #
 # **用时** 学习约 75 分钟，单核运行约半分钟。**内存** 1 GB。**预备** 第 [2.1](02_1_core_concepts.ipynb) 章、导数，
-# 以及 MNIST 数字（只下载一次，20 MB）。
+# 以及 MNIST 数据（只下载一次，20 MB）。
 
 # %%
 import copy
@@ -98,7 +98,7 @@ SPARSITY = 0.9  # of section 11
 #
 # $$ L(w) = \tfrac12 \sum_j a_j w_j^2, \qquad w_j \leftarrow w_j - \eta\, a_j w_j = (1 - \eta a_j)\, w_j $$
 #
-# **先猜再运行：** 取 $a_1 = 1$、$a_2 = 20$，$\eta$ 到多大时不再收敛？两个权重中爆炸的是哪一个？最好的 $\eta$ 是不是恰好在这个极限之下？
+# **先猜再运行：** 取 $a_1 = 1$、$a_2 = 20$，$\eta$ 到多大时不再收敛？两个权重中爆炸的是哪一个？最好的 $\eta$ 是不是比这个极限小一点点？
 #
 # <details><summary>提示</summary>乘数落在 $-1$ 与 $1$ 之间才行。把两个乘数都写出来，慢的那个说了算；
 # 把 $|1 - \eta a_1|$ 和 $|1 - \eta a_2|$ 随 $\eta$ 的变化画出来，看它们在哪里相交。</details>
@@ -131,7 +131,7 @@ for lr in (0.02, 0.05, 2 / 21, 0.0999, 0.1001):
 # theory draws the curve and the library's own `SGD` the dots.
 
 # %% [markdown] lang="zh"
-# 收敛到 $\eta = 2/a_{\max} = 0.1$ 为止，先出事的是*陡*的方向，而*平*的方向还在慢慢爬。两个乘数相等的地方就是最好的学习率：
+# 学习率一到 $\eta = 2/a_{\max} = 0.1$ 就不再收敛：先出事的是*陡*的方向，而*平*的方向还在慢慢爬。两个乘数相等的地方就是最好的学习率：
 #
 # $$ \eta^* = \frac{2}{a_{\min} + a_{\max}}, \qquad \rho^* = \frac{\kappa - 1}{\kappa + 1}, \qquad \kappa = \frac{a_{\max}}{a_{\min}},
 #    \qquad n = \frac{\ln \text{tolerance}}{\ln \rho} $$
@@ -161,7 +161,7 @@ assert 9 < ten_times_too_small.measured_steps / min(w.measured_steps for w in wa
 # happens to lie mostly in the flat direction.) That is why people sweep the rate on a logarithmic grid and stay left of the cliff.
 
 # %% [markdown] lang="zh"
-# 圆点落在曲线上：学习率从偏小十倍增大到最佳值（虚线处），步数也降到约十分之一；再往右由陡的方向说了算，没走多远就是 0.1 处的悬崖。
+# 圆点落在曲线上：学习率从偏小十倍增大到最佳值（点线处），步数降到约十分之一；再往右由陡的方向说了算，没走多远就是 0.1 处的悬崖。
 # （那里圆点略低于曲线，因为我们的起点恰好大部分落在平的方向上。）所以大家总是在对数网格上搜索学习率，并且宁可停在悬崖左边。
 
 # %% [markdown] lang="en"
@@ -214,7 +214,7 @@ assert 3 * heavy.measured_steps < plain.measured_steps
 # Watch both paths (left: seen from above; right: distance to the bottom beside the predicted line):
 
 # %% [markdown] lang="zh"
-# 步数不到三分之一，不过没有预测的那么少。原因在数学里：在最优点两个特征值重合，距离按 $t\,\rho^t$ 而不是 $\rho^t$ 下降，
+# 步数不到三分之一，不过没有预测的那么少。原因在数学里：参数取最优值时，两个特征值重合，距离按 $t\,\rho^t$ 而不是 $\rho^t$ 下降。
 # 斜率没错，只是起步晚一些。请看两条路径（左：俯视图；右：到谷底的距离与预测直线）：
 
 # %%
@@ -231,8 +231,8 @@ valley_figure(heavy, RATIO, f"momentum {best_momentum:.2f} at its best rate")
 # (iii) a rate that diverges with Nesterov and converges without. (Without a running kernel you see the first picture only.)
 
 # %% [markdown] lang="zh"
-# **轮到你了。** 下面是同一张图，旋钮交给你。请找出：(i) 普通梯度下降从来回折线变成爆炸的学习率；(ii) 一个过大的动量：它能到达，
-# 但要先绕圈，而且不论学习率多少，收缩率都是 $\sqrt\mu$；(iii) 一个带 Nesterov 就发散、不带却收敛的学习率。（没有运行内核时只能看到第一幅图。）
+# **轮到你了。** 下面是同一张图，旋钮交给你。请找出：（i）学习率到多少时，普通梯度下降由来回折返变成爆炸；（ii）一个过大的动量：它能到达，
+# 但要先绕圈，而且不论学习率多少，收缩率都是 $\sqrt\mu$；（iii）一个带 Nesterov 就发散、不带却收敛的学习率。（没有运行内核时只能看到第一幅图。）
 
 # %%
 from course_lib.widgets.training import valley_explorer
@@ -243,7 +243,7 @@ valley_explorer(lr=0.05, momentum=0.0, ratio=RATIO)
 # Question (iii) can be settled without a mouse, from the eigenvalues alone:
 
 # %% [markdown] lang="zh"
-# 问题 (iii) 不用鼠标也能回答，看特征值就够了：
+# 问题（iii）不用鼠标也能回答，看特征值就够了：
 
 # %%
 lr = 0.15
@@ -257,7 +257,7 @@ assert contraction(lr, RATIO, 0.9) < 1 < contraction(lr, RATIO, 0.9, nesterov=Tr
 # Here is the whole of the library's SGD. The numbers in brackets are those of the formulas at the head of its file.
 
 # %% [markdown] lang="zh"
-# ## 4 · 逐字写、用库、用 torch：同一步走三遍
+# ## 4 · 照公式写、用库、用 torch：同一步走三遍
 #
 # 下面就是库中 SGD 的全部代码，括号里的编号对应该文件开头的公式。
 
@@ -268,7 +268,7 @@ print(inspect.getsource(SGD._update))
 # Does it do what the loop does, and what torch does? All three get the same gradients, in double precision:
 
 # %% [markdown] lang="zh"
-# 它和循环的结果一样吗？和 torch 一样吗？三者用同一组双精度梯度：
+# 它与循环的结果一样吗？与 torch 一样吗？三者用同一组双精度梯度：
 
 # %%
 def steps(make, gradients) -> torch.Tensor:
@@ -381,7 +381,7 @@ print(inspect.getsource(Adam._update))
 # $$ \text{AdamW: } W \leftarrow (1 - \eta\lambda)\, W - \ldots \qquad\qquad
 #    \text{Adam with L2: } W \leftarrow W - \eta\, \frac{\lambda W + \ldots}{\sqrt{\hat v} + \epsilon} $$
 #
-# 要单独看清这一点，就喂给它正负号随机的梯度，平均而言不往任何方向拉：一组权重得到 $\pm 0.1$，另一组得到 $\pm 10$。
+# 为了单独看清这一点，喂给它正负号随机的梯度，平均而言不往任何方向拉：一组权重得到 $\pm 0.1$，另一组得到 $\pm 10$。
 # **先猜：** $n$ 步之后，AdamW 让两组都剩下 $(1 - \eta\lambda)^n$。那么 Adam 加 L2 呢？
 
 # %%
@@ -407,7 +407,7 @@ for name, shares in left.items():
 # chapter [3.1](03_1_weight_pruning.ipynb) prunes by magnitude, and the decay has shaped the magnitudes.
 
 # %% [markdown] lang="zh"
-# 在 Adam 加 L2 之下，梯度*小*的权重几乎缩没了，梯度大的几乎没动：数据说得越少的地方衰减越强，这个比例没有人要求过。AdamW 则一视同仁。
+# 用 Adam 加 L2，梯度*小*的权重几乎缩没了，梯度大的几乎没动：数据说得越少的地方衰减越强，而这种比例并不是谁想要的。AdamW 则一视同仁。
 # 这与本课程有关：第 [3.1](03_1_weight_pruning.ipynb) 章按绝对值大小剪枝，而权重的大小正是被衰减塑造出来的。
 
 # %% [markdown] lang="en"
@@ -521,12 +521,12 @@ assert norm == 5.0 and abs(clipped[0] - 0.6) < 1e-5 and abs(clipped[1] - 0.8) < 
 # must stand somewhere while it is added to the sum.</details>
 
 # %% [markdown] lang="zh"
-# **梯度累积。** 平均值的梯度等于梯度的平均值。内存放不下的批次可以拆成几份走，每份按占比加权，更新结果相同：
+# **梯度累积。** 平均值的梯度等于梯度的平均值。内存放不下的批次可以拆成几份来算，每份按占比加权，更新结果相同：
 #
 # $$ \nabla \frac1B \sum_{i=1}^{B} L_i = \sum_k \frac{B_k}{B}\, \nabla \frac1{B_k} \sum_{i \in \text{piece } k} L_i $$
 #
-# 除舍入误差外完全相同：用双精度，下面两次训练有十二位以上的数字一致。变的是内存。**先猜：** 一批 1,024 张数字，
-# 一次走完或分 16 份走，峰值会降到十六分之一吗？
+# 除舍入误差外完全相同：用双精度，下面两次训练有十二位以上的数字一致。变的是内存。**先猜：** 一批 1,024 张图像，
+# 一次算完，或者分 16 份算，内存峰值会降到十六分之一吗？
 #
 # <details><summary>提示</summary>激活值属于某一份；权重的梯度则与份数无关，而且新一份的梯度在加到总和之前，总得有地方放。</details>
 
@@ -575,8 +575,8 @@ for pieces in (1, 2, 4, 16):
 # memory for activations and nothing else.
 
 # %% [markdown] lang="zh"
-# 有两个时刻在争峰值。反向经过第一个 ReLU 时，除了权重的梯度，每个样本还有三个 300 维数组同时存在（它的输出、之后的梯度、之前的梯度）；
-# 紧接着，这一份算出的第一层新梯度要与前面各份的总和并存。前一项随份数下降，后一项不会：梯度累积省下的只是激活值的内存。
+# 有两个时刻在争峰值。反向经过第一个 ReLU 时，除了权重的梯度，每个样本还有三个 300 维数组同时存在（ReLU 的输出、ReLU 之后的梯度、ReLU 之前的梯度）；
+# 紧接着，这一份算出的第一层新梯度要与前面各份的总和并存。前一项随份数增多而下降，后一项不会：梯度累积省下的只是激活值的内存。
 
 # %% [markdown] lang="en"
 # ## 9 · Checkpoints, and 16 bits
@@ -628,7 +628,7 @@ folder.cleanup()
 # only the comparison bit for bit shows it.
 
 # %% [markdown] lang="zh"
-# 丢了 Adam 平均值的那次运行并没有报错。它看似正常地继续，却成了*另一次*运行。这种错误更阴险，只有逐位比较才能发现。
+# 丢了 Adam 平均值的那次运行并没有报错。它看似正常地继续，却成了*另一次*训练。这种错误更阴险，只有逐位比较才能发现。
 
 # %% [markdown] lang="en"
 # **Sixteen bits.** Matrix products in 16 bits are what fast accelerators are made for. `float16` spends 5 bits on the exponent, so
@@ -639,7 +639,7 @@ folder.cleanup()
 # %% [markdown] lang="zh"
 # **16 位。** 高速加速器正是为 16 位矩阵乘法而造的。`float16` 的指数只有 5 位，最小正数是 $2^{2 - 2^{E-1} - F}$，
 # 其中 $E = 5$、$F = 10$，即 $2^{-24}$，不超过它一半的数都会舍入为 0。`bfloat16` 有 8 位指数，与 `float32` 相同，尾数却只有 7 位。
-# *训练好*的网络梯度很小，其中有多少会消失？这个网络来自本课程的预训练库。
+# *训练好*的网络梯度很小，其中有多少会消失？这个网络取自本课程训练好的几个网络。
 
 # %%
 from course_lib.precision import autocast_forward, smallest_positive, underflow_share
@@ -716,7 +716,7 @@ assert all(W.dtype == torch.float32 for W in student.parameters())
 # And is it faster? That depends on the machine, so ask the machine: paired runs, one thread, and an interval.
 
 # %% [markdown] lang="zh"
-# 那么它更快吗？要看机器，那就问机器：成对运行，单线程，并给出区间。
+# 那么它更快吗？这要看机器，那就去问机器：成对运行，单线程，并给出区间。
 
 # %%
 from course_lib.measure import latency, speed_ratio
@@ -749,11 +749,11 @@ for dtype in (torch.bfloat16, torch.float16):
 # %% [markdown] lang="zh"
 # ## 10 · 真实数字，相同预算
 #
-# 现在让各个优化器训练 LeNet-300-100。预算完全一样：类别均衡的 4,000 张训练数字、2 轮、每批 128 张、同一个调度。
-# 唯一要选的是学习率，用从训练集中留出的 5,000 张*验证*数字来选，不碰测试集。**先猜：** 哪个优化器的最佳学习率最大，哪个最小？
+# 现在让各个优化器训练 LeNet-300-100。预算完全一样：类别均衡的 4,000 张训练图像、2 轮、每批 128 张、同一个调度。
+# 唯一要选的是学习率，用从训练集中留出的 5,000 张*验证*图像来选，不碰测试集。**先猜：** 哪个优化器的最佳学习率最大，哪个最小？
 #
 # <details><summary>提示</summary>动量 0.9 最多能走出学习率的 $1/(1 - 0.9) = 10$ 倍远。Adam 的学习率*就是*它的步长，
-# 266,610 个权重个个如此。</details>
+# 266,610 个参数个个如此。</details>
 
 # %%
 from course_lib.measure import n_errors
@@ -850,7 +850,7 @@ assert verdict(scores["Adam"], scores["SGD"]) != "worse" and min(scores["Adam"])
 # would matter to you, here half a percentage point, and ask again:
 
 # %% [markdown] lang="zh"
-# 这张表允许你说的只有这些：更新 64 次、学习率各自调好时，Adam 在每个种子上都明显领先普通 SGD。凡是打印 *no difference shown* 的地方，
+# 这张表允许你下的结论只有这些：更新 64 次、学习率各自调好时，Adam 在每个种子上都明显领先普通 SGD。凡是打印 *no difference shown* 的地方，
 # 是三个种子分辨不出来，这不等于*相等*。预算更长时名次可能改变，那就是另一个实验了。
 #
 # 最后一行值得再看一眼。种子相同时，Adam 与 AdamW 得到的网络几乎一样，差值的波动很小，于是差百分之零点零几也可能被判为“有差别”。
@@ -876,13 +876,13 @@ assert again == "no difference shown" and max(abs(a - b) for a, b in zip(scores[
 # %% [markdown] lang="zh"
 # ## 11 · 训练与“变小”在哪里相遇
 #
-# 回到第 1 节的栅栏。剪枝到稀疏度 $p = 0.9$，要求的是权重不超过十分之一的最好网络：
+# 回到第 1 节的栅栏。剪枝到稀疏度 $p = 0.9$，要找的是权重不超过十分之一的网络中最好的那个：
 #
 # $$ \min_\theta L(\theta) \;\;\text{subject to}\;\; \lVert W \rVert_0 \le (1 - p)\, n, \qquad
 #    W \leftarrow M \odot \bigl(W - \eta\, G\bigr) $$
 #
 # 按绝对值剪枝（第 [3.1](03_1_weight_pruning.ipynb) 章）不看损失，一步跳进栅栏；保持掩码 $M$ 继续训练（右式），则是在栅栏*里面*接着走。
-# **先猜**训练好的网络（错误率不到 2 %）跳进去之后的测试错误率，以及在栅栏内用 6,000 张数字训练 2 轮之后的错误率。
+# **先猜**训练好的网络（错误率不到 2 %）跳进去之后的测试错误率，以及在栅栏内用 6,000 张图像训练 2 轮之后的错误率。
 
 # %%
 from course_lib.measure import predict, sparsity
@@ -912,7 +912,7 @@ assert errors["dense"] < errors["fine-tuned"] < errors["pruned"] / 2 and sparsit
 
 # %% [markdown] lang="zh"
 # 两个单元格：跳那一下丢掉好几个百分点，同一个老循环再走短短两轮就拿回大半，而零一个也没有动。这就是原文那句话的实测版。
-# 再用本课程的量具看细些：哪些答案变了？
+# 再用本课程的量具看得细一些：哪些答案变了？
 
 # %%
 from course_lib.measure import agreement, calibration_error, flips, mcnemar_p, verdict_on_test_set
@@ -976,9 +976,9 @@ assert dense_bytes(small) == dense_bytes(network) and sum(macs(small, x[:1]).val
 # - 在抛物线上一切都能事先算出：梯度下降在 $\eta = 2/a_{\max}$ 处发散，每步最好的收缩率是 $(\kappa - 1)/(\kappa + 1)$；
 #   动量把 $\kappa$ 变成 $\sqrt\kappa$。
 # - 靠偏差修正，Adam 的第一步在每个坐标上都是 `lr`。写进 Adam 的 L2 对各个权重衰减不均，AdamW 不会。
-# - 梯度累积等于大批次；接着跑等于没停过，但必须带上优化器的状态。
-# - `float16` 会丢掉不超过 $2^{-25}$ 的梯度：由格式预测，经测量证实，靠放大损失补救。
-# - 做比较：各自在验证数据上调好学习率，预算相同，三个种子，然后下结论，结论可以是 *no difference shown*。
+# - 梯度累积等价于大批次；从检查点接着跑等于没停过，但必须带上优化器的状态。
+# - `float16` 会丢掉不超过 $2^{-25}$ 的梯度：由格式预测，经测量证实，靠损失缩放补救。
+# - 做比较：各自在验证数据上调好学习率，预算相同，三个随机种子，然后下结论，结论可以是 *no difference shown*。
 # - 微调就是带约束的训练。第 2 节里那两个词，正是这样连起来的。
 
 # %% [markdown] lang="en"
@@ -1033,8 +1033,8 @@ assert dense_bytes(small) == dense_bytes(network) and sum(macs(small, x[:1]).val
 # %% [markdown] lang="zh"
 # ## 练习与下一步
 #
-# 本章暂时没有计分的练习本。这里就能做三个实验：(1) 把 `RATIO` 设为 100，运行之前先算出第 3 节的两个步数；
-# (2) 在第 4 节写出 Nesterov 的逐字循环并比较；(3) 把主要比较换成五个种子，看看哪个 *no difference shown* 会改变。
+# 本章暂时没有计分的练习。这里就能做三个实验：（1）把 `RATIO` 设为 100，运行之前先算出第 3 节的两个步数；
+# （2）在第 4 节照公式写出 Nesterov 的循环，并作比较；（3）把主要比较换成五个随机种子，看看哪个 *no difference shown* 会改变。
 #
 # 下一章：[3.1 · 权重剪枝](03_1_weight_pruning.ipynb)，在那里第 11 节的零会变成省下的字节。
 

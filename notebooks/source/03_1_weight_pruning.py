@@ -9,7 +9,7 @@
 # # 3.1 · 权重剪枝
 #
 # 这是原文的第一种方法：把网络用不着的权重去掉。我们先一字不改地照原文的规则做一遍，弄清它能做什么、不能做什么；再一步步搭出实际使用的方法：
-# 得分、精确的数量、结构、日程，以及真正变小的文件，而不只是纸面上变小。
+# 得分、精确的数量、结构、日程，以及不只在纸面上、而是字节数真正变小的文件。
 
 # %% [markdown] lang="en"
 # **After this chapter you can**
@@ -27,8 +27,8 @@
 # **学完本章，你能够**
 #
 # - 推导原文的规则会去掉多少权重，并说明为什么没法要求它剪掉 90 %；
-# - 以随机打分为对照，比较绝对值、Taylor、移动三种得分，逐层剪和全网络一起剪都试；
-# - 按 N:M 分块剪枝、整个通道地剪枝，并预测省下多少次乘法；
+# - 以随机打分为对照，比较绝对值、Taylor、移动三种得分，逐层剪和全网络一起剪都试一试；
+# - 按 N:M 分块剪枝、整个通道地剪枝，并预测能省下多少次乘法；
 # - 训练剪过的网络而不丢掉那些零：渐进地剪、一次剪完，或者从“彩票”重新开始；
 # - 预测稀疏文件的字节数，并说出稀疏度到多少才划算。
 #
@@ -100,7 +100,7 @@ ax = plots.matrix(W, keep, title="crosses: smaller than the mean of their row")
 # of equal numbers can come out one rounding *above* them, and then the whole row would vanish.
 
 # %% [markdown] lang="zh"
-# 每一行都留下了最大的那个权重，因为最大值不会小于平均值：没有哪个单元会被整个切断。库里的写法没有循环。先读源码（文档字符串之后的部分），
+# 每一行都留下了最大的那个权重，因为最大值不会小于平均值：没有哪个单元会被彻底切断。库里的写法没有循环。先读源码（文档字符串之后的部分），
 # 再让程序确认两者一致。其中有两行是防舍入误差的：一串相等的数，算出的平均值可能恰好比它们*大*一个舍入单位，那样整行都会消失。
 
 # %%
@@ -137,7 +137,7 @@ assert keep.equal(pruning.mean_threshold_mask(W))
 #
 # **先猜再运行：** $c = 1$ 时，三种分布（高斯、拉普拉斯、均匀）剪掉的比例由大到小怎么排？如果所有权重都放大十倍，结果会变吗？
 #
-# <details><summary>提示</summary>峰尖、尾长的分布，大量权重在平均值以下，少数远在其上。另外，比较式的两边同比例放大。</details>
+# <details><summary>提示</summary>峰尖、尾长的分布，大量权重在平均值以下，少数远在平均值之上。另外，比较式的两边同比例放大。</details>
 
 # %%
 SHARES = {
@@ -257,7 +257,7 @@ assert by_factor[2.063][1] < dense_accuracy - 0.2
 # Move the threshold yourself: left the distribution, right the accuracy on 2,000 test images.
 
 # %% [markdown] lang="zh"
-# $c = 1$ 时网络几乎没有感觉。$c \approx 2$ 时它就垮了，而且剪掉的比例也只是*接近* 90 %：真实分布偏离高斯多少，公式就偏多少。
+# $c = 1$ 时网络几乎不受影响。$c \approx 2$ 时它就垮了，而且剪掉的比例也只是*接近* 90 %：真实分布偏离高斯多少，公式就偏多少。
 # 想要恰好 90 %，得换个问法：“最小的 90 % 是哪些？”这就是分位数（第 5 节）。
 #
 # 自己拖动阈值试试：左边是分布，右边是在 2,000 张测试图像上的准确率。
@@ -271,7 +271,7 @@ threshold_explorer(model, some.test_images, some.test_labels)
 # then accuracy falls off a cliff.
 
 # %% [markdown] lang="zh"
-# 下面是不会动的同一幅图。左：$c = 1$ 时被剪掉的区间。右：剪掉前一半权重几乎没有影响，之后准确率像跌下悬崖一样。
+# 下面是同一幅图的静态版。左：$c = 1$ 时被剪掉的区间。右：剪掉前一半权重几乎没有影响，之后准确率像跌下悬崖一样。
 
 # %%
 fig, (left, right) = plt.subplots(1, 2)
@@ -372,7 +372,7 @@ for name, mask in pruning.global_masks(magnitude, 0.9).items():
 # %% [markdown] lang="zh"
 # ## 6 · 去问损失函数：Taylor 得分
 #
-# 接在繁忙输入上的小权重，可能比接在沉默输入上的大权重更要紧。损失函数知道答案。把它在 $w$ 处展开，让这个权重变为零：
+# 接在活跃输入上的小权重，可能比接在沉寂输入上的大权重更要紧。损失函数知道答案。把它在 $w$ 处展开，再令这个权重为零：
 #
 # $$ L(w \to 0) - L(w) = -\,w\,g + \tfrac12\, w^2\, \frac{\partial^2 L}{\partial w^2} - \dots, \qquad S = |w\,g| $$
 #
@@ -410,7 +410,7 @@ assert correlation > 0.9
 # last `backward()`:
 
 # %% [markdown] lang="zh"
-# 对单个权重，一阶近似几乎是准确的。对整层则有两点要打折扣：权重不是一个一个去掉的；而且训练结束时，*平均*梯度接近零，不管这个权重值多少。
+# 对单个权重，一阶近似几乎是准确的。一次去掉许多权重，则有两点要打折扣：权重不是一个一个去掉的；而且训练结束时，*平均*梯度接近零，不管这个权重有多重要。
 # 针对第二点，常用的办法是逐批累加 $(w g)^2$，赶在各样本的正负相互抵消之前。`weight_gradients` 取出最近一次 `backward()` 得到的梯度：
 
 
@@ -470,7 +470,7 @@ assert abs(without - dense_accuracy) < 0.001
 #
 # $$ S^{(t)} = S^{(t-1)} - w^{(t)} g^{(t)} $$
 #
-# 这个和是什么？对梯度下降 $w \leftarrow w - \eta g$ 两边平方，再对各步求和：
+# 这个和意味着什么？把梯度下降 $w \leftarrow w - \eta g$ 两边平方，再对各步求和：
 #
 # $$ \eta\, S^{(T)} = \tfrac12 \bigl( w_T^2 - w_0^2 \bigr) - \tfrac12\, \eta^2 \sum_t g_t^2 $$
 #
@@ -499,7 +499,7 @@ for name, W in pruning.prunable_weights(moved).items():
 # <details><summary>Hint</summary>A weight of 0.8 that shrinks to 0.79 has lost more of its square than any small weight can lose.</details>
 
 # %% [markdown] lang="zh"
-# **先猜：** 在这 79 步之前，网络已经训练到头了。移动得分会胜过绝对值、打平，还是输掉？
+# **先猜：** 在这 79 步之前，网络已经训练到头了。移动得分会胜过绝对值，打平，还是不如它？
 #
 # <details><summary>提示</summary>一个 0.8 的权重缩到 0.79，它的平方减少的量，比任何小权重能减少的都多。</details>
 
@@ -524,11 +524,11 @@ assert abs(by_score["magnitude"][0] - by_score["Taylor, 50 batches"][0]) < 0.02
 # needs no data, and stays the baseline to beat.
 
 # %% [markdown] lang="zh"
-# 移动得分输了，而且输得很惨：它不看权重*在哪里*，大权重只要稍稍往回漂一点，就被它剪掉了。它的论文本来是为另一件事设计的：把语言模型迁移到*新*任务，
-# 那时大小只反映旧任务，而且要训练上万步，并带着掩码训练。得分本身无所谓好坏，要看它回答的是什么问题。
+# 移动得分输了，而且输得很惨：它不看权重*在哪里*，大权重只要稍稍往回漂一点，就被它剪掉了。论文提出它，本来是为了另一件事：把语言模型迁移到*新*任务，
+# 这时大小只反映旧任务，而且要带着掩码训练成千上万步。得分本身无所谓好坏，要看它回答的是什么问题。
 #
-# 剪到 50 % 时 Taylor 与绝对值一样好。再往上，它在这里有个不利条件：网络几乎完美地拟合了训练图像（看看损失值），梯度只来自少数难认的图像，反映的也只是它们。
-# 绝对值不花代价，也不需要数据，仍然是要去超越的基线。
+# 剪到 50 % 时 Taylor 与绝对值一样好。剪得再多，它在这里有个不利条件：网络几乎完美地拟合了训练图像（看看损失值），梯度只来自少数难认的图像，反映的也只是它们。
+# 按绝对值打分几乎没有代价，也不需要数据，仍然是有待超越的基线。
 
 # %% [markdown] lang="en"
 # ## 8 · Zeros in a pattern: N:M
@@ -595,7 +595,7 @@ assert kept["1:2"] < kept["2:4"] < kept["free 50%"] and kept["1:4"] < kept["free
 # 仍然要乘一遍的零省不了时间。若一个单元的权重*全部*去掉，就可以把这个单元整个切除，剩下的是一个普通的、更小的网络。有三个张量要一起缩小：
 # $W$ 的第 $i$ 行、$b$ 的第 $i$ 项，以及下一层 $W'$ 的第 $i$ 列。
 #
-# 判断标准：小网络必须等于让那些单元沉默的原网络。LeNet-5 里有最麻烦的情形：卷积的通道展平后接线性层，每个通道占 16 列：
+# 判断标准：小网络的输出，必须等于原网络把那些单元置零后的输出。LeNet-5 里有最麻烦的情形：卷积的通道展平后接线性层，每个通道占 16 列：
 
 # %%
 conv = lenet_5(seed=0)  # layers 1 and 3 are convolutions, 5 flattens, 6 is linear
@@ -642,8 +642,8 @@ assert speed.high > 1  # a busy machine can hide a factor of 2, so only a clear 
 # $\lVert w_{i,:} \rVert$, or by lot. Which is better?
 
 # %% [markdown] lang="zh"
-# 这种收益任何机器都能享受，不需要专门的算子。访存和调用的固定开销使时间不会和乘加次数完全同步。准确率呢？**先猜：** 第一个隐藏层去掉一半单元，
-# 按 L2 范数 $\lVert w_{i,:} \rVert$ 最小的去掉，或者抽签决定。哪种更好？
+# 这种收益任何机器都能享受，不需要专门的算子。由于访存和函数调用的固定开销，时间不会与乘加次数完全同步。准确率呢？**先猜：** 第一个隐藏层去掉一半单元，
+# 可以去掉 L2 范数 $\lVert w_{i,:} \rVert$ 最小的，也可以抽签决定。哪种更好？
 
 # %%
 H = model[:2](tune.train_images[:2000]).detach()  # (2000, 300): what the units say
@@ -682,7 +682,7 @@ assert cut_accuracy["spread x outgoing norm"] > cut_accuracy["L2 norm"] + 0.05
 #
 # $$ b' \leftarrow b' + \sum_{i \notin K} W'_{:,i}\, \mathbb{E}[h_i] $$
 #
-# 还了常数之后，剩下的损失就是 $h_i$ 的波动乘以听取它的那些权重；按这个乘积打分，即使不还常数也表现不错。
+# 还了常数之后，剩下的损失就是 $h_i$ 的波动乘以与它相连的那些权重；按这个乘积打分，即使不还常数也表现不错。
 
 # %%
 keep = first["L2 norm"]
@@ -699,8 +699,8 @@ assert given_back > cut_accuracy["L2 norm"] + 0.03
 # trains with a penalty on $\sum_i |\gamma_i|$ so that whole channels fade out by themselves.
 
 # %% [markdown] lang="zh"
-# 如果后面跟着批归一化，权重的范数就完全说明不了问题：它会把每个通道除以各自的标准差，权重里的任何倍数都被抵消。这时通道的重要性是 $|\gamma_i|$（`batch_norm_scores`）；
-# network slimming 在训练时惩罚 $\sum_i |\gamma_i|$，让整个通道自己淡出。
+# 如果后面跟着批归一化，权重的范数就完全说明不了问题：它会把每个通道除以各自的标准差，权重里的任何倍数都被抵消。这时通道的重要性由 $|\gamma_i|$ 来衡量（`batch_norm_scores`）；
+# network slimming 的办法是在训练时惩罚 $\sum_i |\gamma_i|$，让整个通道自己淡出。
 
 # %%
 bn = nn.Sequential(nn.Linear(784, 8, bias=False), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 10))
@@ -895,7 +895,7 @@ assert min(untrained["ticket"]) > 0.3 > max(untrained["other start"]) and verdic
 
 # %% [markdown] lang="zh"
 # 仅仅把掩码盖在*未经训练*的权重上，就已经能认数字了：它留下的正是训练将会放大的那些权重。而且，“彩票”比同样稀疏、另作初始化的网络学得更快。
-# 最终能不能也达到更高，需要完整的训练和多轮剪枝，第 4.1 章会做。
+# 最终的准确率是否也更高，要靠完整的训练和多轮剪枝来回答，第 4.1 章会做。
 
 # %% [markdown] lang="en"
 # ## 13 · Bytes: when is a sparse file smaller?
@@ -955,7 +955,7 @@ for (percent, dense), (_, bits), (_, csr) in zip(*sizes.values()):
 
 # %% [markdown] lang="zh"
 # 每个文件都写出、读回并确认相等；公式与实际只差一个几十字节的文件头。位掩码几乎一开始（3 %）就划算，CSR 要到三分之一，而且超过 94 % 才胜过位掩码。
-# 科学计算库的列号用 4 字节，“三分之一”就变成“一半”。剪到 90 % 时，最小的文件比稠密小 7 到 8 倍，而不是 10 倍：记录位置也要花字节。
+# 科学计算库的列号用 4 字节，“三分之一”就变成“一半”。剪到 90 % 时，稠密文件是最小的稀疏文件的 7 到 8 倍，而不是 10 倍：记录位置也要花字节。
 
 # %%
 kilobytes = {name: round(dict(points)[90.0]) for name, points in sizes.items()}
@@ -1025,8 +1025,8 @@ assert faster[0.99].high > 1 and faster[0.99].high > faster[0.5].low  # interval
 # %% [markdown] lang="zh"
 # ## 小结
 #
-# - 原文的规则剪掉多少，由分布决定（高斯分布是 57.5 %），与尺度无关。没法向它要一个指定的数量；排名可以。
-# - 全网络一个阈值，胜过每层同样的比例。绝对值不花代价，很难被超过；Taylor 需要数据，能看出从不出声的输入；移动得分回答的是关于*新*任务的问题。
+# - 原文的规则剪掉多少，由分布决定（高斯分布是 57.5 %），与尺度无关。没法要求它剪到指定的数量；排名可以。
+# - 全网络一个阈值，胜过每层同样的比例。绝对值几乎没有代价，很难被超过；Taylor 需要数据，能看出从不活动的输入；移动得分回答的是关于*新*任务的问题。
 # - N:M 和通道剪枝用自由换速度。切除通道是精确的手术；它带走的一部分是常数，可以由下一层的偏置还回来。
 # - 掩码应放在被求导的函数里面。剪完后的短暂训练，比换任何得分都管用。
 # - 记录位置要花字节：位掩码从 3 % 起划算，CSR 从三分之一起。稠密矩阵里的零完全不省时间。
@@ -1053,9 +1053,9 @@ assert faster[0.99].high > 1 and faster[0.99].high > faster[0.5].low  # interval
 # State of Neural Network Pruning?", MLSys 2020. Mishra et al., "Accelerating Sparse Deep Neural Networks", 2021.
 
 # %% [markdown] lang="zh"
-# **来源。** 原文第 3.1 节。Han, Pool, Tran, Dally, "Learning both Weights and Connections for Efficient Neural Networks", NeurIPS 2015。
-# Molchanov 等, "Pruning Convolutional Neural Networks for Resource Efficient Inference", ICLR 2017；"Importance Estimation for Neural Network Pruning", CVPR 2019。
-# Li 等, "Pruning Filters for Efficient ConvNets", ICLR 2017。Liu 等, "Learning Efficient Convolutional Networks through Network Slimming", ICCV 2017。
-# Zhu, Gupta, "To Prune, or Not to Prune", 2017。Frankle, Carbin, "The Lottery Ticket Hypothesis", ICLR 2019。
-# Zhou 等, "Deconstructing Lottery Tickets", NeurIPS 2019（在未经训练的权重上盖掩码）。Sanh, Wolf, Rush, "Movement Pruning", NeurIPS 2020。
-# Blalock 等, "What is the State of Neural Network Pruning?", MLSys 2020。Mishra 等, "Accelerating Sparse Deep Neural Networks", 2021。
+# **参考文献。** 原文第 3.1 节。Han, Pool, Tran, Dally, "Learning both Weights and Connections for Efficient Neural Networks"，NeurIPS 2015。
+# Molchanov et al., "Pruning Convolutional Neural Networks for Resource Efficient Inference"，ICLR 2017；"Importance Estimation for Neural Network Pruning"，CVPR 2019。
+# Li et al., "Pruning Filters for Efficient ConvNets"，ICLR 2017。Liu et al., "Learning Efficient Convolutional Networks through Network Slimming"，ICCV 2017。
+# Zhu, Gupta, "To Prune, or Not to Prune"，2017。Frankle, Carbin, "The Lottery Ticket Hypothesis"，ICLR 2019。
+# Zhou et al., "Deconstructing Lottery Tickets"，NeurIPS 2019（在未经训练的权重上盖掩码）。Sanh, Wolf, Rush, "Movement Pruning"，NeurIPS 2020。
+# Blalock et al., "What is the State of Neural Network Pruning?"，MLSys 2020。Mishra et al., "Accelerating Sparse Deep Neural Networks"，2021。

@@ -29,7 +29,7 @@
 # - 推导缩放因子和零点，用四行代码写出 int8 量化；
 # - 在测量之前先算出舍入误差（$s^2/12$，每个比特 6.02 dB），并说清这个预测在哪里失效；
 # - 通过测量来选择粒度、截断范围和校准方法，并把缩放因子的开销算进去；
-# - 用直通估计和可学习的步长，让网络在舍入之下继续训练；
+# - 用直通估计和可学习的步长，让网络带着取整继续训练；
 # - 把编码真正打包成字节，并拿任何一种量化器与率失真下界相比。
 #
 # **时间** 90 分钟 · **内存** 不到 1 GB · **需要** 第 `01_background` 章和第 `02_1_core_concepts` 章；MNIST 数据与训练好的 `lenet_300_100`，
@@ -84,7 +84,7 @@ GROUP_SIZE = 32
 #
 # $$ w_{ij} \leftarrow \mathrm{round}(w_{ij}) $$
 #
-# 先取出要处理的网络：在全部 60,000 张训练图片上训练好的 LeNet-300-100。
+# 先取出要处理的网络：在全部 60,000 张训练图像上训练好的 LeNet-300-100。
 
 # %%
 digits = mnist()
@@ -158,7 +158,7 @@ assert survivors < 100 and erased_errors > 8000  # chance is 9,000; classes diff
 # of its points. Everything inside the dashed lines becomes 0.
 
 # %% [markdown] lang="zh"
-# 只剩下寥寥几个权重，网络对几乎所有图片都给出同一个数字：说话的只有偏置，图片的内容根本传不过去，准确率跌到了随机猜测的水平。
+# 只剩下寥寥几个权重，网络对几乎所有图像都给出同一个数字：说话的只有偏置，图像的内容根本传不过去，准确率跌到了随机猜测的水平。
 # 下图说明了原因：这条规则的网格就是整数，而权重全都挤在两个格点之间，虚线以内的一律变成 0。
 
 # %%
@@ -251,7 +251,7 @@ print(f"s = {s:.6f}, codes {q.min()} to {q.max()}, largest error {error:.6f} = {
 # 0 *before* anything else; a range that is only the point 0 gets a scale of 1, not 0; $z$ is computed in double precision.
 
 # %% [markdown] lang="zh"
-# 仿射形式逐行照着上面的推导。读一读源码，注意它避开的三个陷阱：先把区间扩展到包含 0，再做其他事；若区间只有 0 这一个点，缩放因子取 1 而不是 0；
+# 仿射形式逐行对应上面的推导。读一读源码，注意它避开的三个陷阱：先把区间扩展到包含 0，再做其他事；若区间只有 0 这一个点，缩放因子取 1 而不是 0；
 # 计算 $z$ 用的是双精度。
 
 # %%
@@ -265,7 +265,7 @@ print("codes of 3 bits:", quantization.integer_range(3), " unsigned:", quantizat
 # by the ratio printed below. Both pass through the origin exactly.
 
 # %% [markdown] lang="zh"
-# 零点换来了什么？设数值落在 $[-0.3, 1]$（例如经过带泄漏的激活函数之后），用 3 个比特。对称网格必须同样伸到 -1，八个编码里有三个落在没有数值的地方；
+# 零点换来了什么？设数值落在 $[-0.3, 1]$（例如经过带泄漏的激活函数之后），用 3 个比特。对称网格在另一侧也得伸到 -1，八个编码里有三个落在没有数值的地方；
 # 仿射网格则八个全用上了。下面打印的比值说明它的步长细了多少。两种网格都恰好经过原点。
 
 # %%
@@ -288,7 +288,7 @@ assert quantization.quantize(torch.zeros(1), s, z, 3) == z and steps[True] > 1.5
 # on a tie up to the last bit of float32; how often is that?
 
 # %% [markdown] lang="zh"
-# 再请一位外部裁判：torch 自带的量化器乘以 $1/s$，而我们除以 $s$。只有当 $w/s$ 在 float32 的最后一位上恰好处于两个整数正中时，编码才可能不同。
+# 再请一位外部裁判：torch 自带的量化器乘以 $1/s$，而我们除以 $s$。只有当 $w/s$ 在 float32 的精度内恰好落在两个整数正中时，编码才可能不同。
 # 这种情况有多少？
 
 # %%
@@ -310,7 +310,7 @@ assert n_different <= 20
 # %% [markdown] lang="zh"
 # ## 3 · 一个错误：不包含 0 的区间
 #
-# 设所有数值都在 $[3, 5]$ 之内，例如某个归一化层的缩放参数。这时按公式算出的 $z$ 远在编码范围之外，要存进 8 个比特就只能截断。**这些数值会变成什么？**
+# 设所有数值都在 $[3, 5]$ 之内，例如某个归一化层的缩放参数。这时按公式算出的 $z$ 远在编码范围之外，要存进 8 比特就只能截断。**这些数值会变成什么？**
 #
 # <details><summary>提示</summary>若 z 被截断为 -128，各个编码代表的是哪些实数？</details>
 
@@ -335,8 +335,8 @@ assert V_naive.unique().numel() == 1 and (V_hat - V).abs().max() <= s / 2 * 1.00
 # subtract an offset first and keep it; that is no longer affine quantization with an 8-bit zero point.
 
 # %% [markdown] lang="zh"
-# 有错误的网格只覆盖 $[0, 2]$，于是所有数值都饱和在它的右端：201 个不同的数变成了同一个，而且没有任何报错。把区间扩展到 $[0, 5]$，
-# 代价是步长变为 2.5 倍，其余的全都保住了。如果确实需要那么细的步长，就得先减去一个偏移量并把它存下来，但那已经不是带 8 比特零点的仿射量化了。
+# 未经扩展的网格只覆盖 $[0, 2]$，于是所有数值都饱和在它的右端：201 个不同的数变成了同一个，而且没有任何报错。把区间扩展到 $[0, 5]$，
+# 代价是步长变为 2.5 倍，其余的全都保住了。如果确实需要那么细的步长，就得先减去一个偏移量，并把偏移量存下来；但那已经不是带 8 比特零点的仿射量化了。
 
 # %% [markdown] lang="en"
 # ## 4 · How large is the error? Predict first
@@ -446,8 +446,8 @@ for grain in ("tensor", "row", "group"):
 # what McNemar's test tells apart from the dense network at 95 % (single runs of one network; no selection is made from this table).
 
 # %% [markdown] lang="zh"
-# 现在换成整个网络：三层全部量化，偏置保留为 float32。每一格都在 10,000 张测试图片上测得；带星号的，是 McNemar 检验在 95 % 水平上能与稠密网络区分开的
-# （只针对这一个网络；我们不根据这张表做任何选择）。
+# 现在换成整个网络：三层全部量化，偏置保留为 float32。每一格都在 10,000 张测试图像上测得；带星号的，是 McNemar 检验在 95 % 水平上能与稠密网络区分开的
+# （每格都是同一个网络的单次结果；我们不根据这张表做任何选择）。
 
 
 # %%
@@ -492,9 +492,9 @@ assert table[3, "group"][0] < table[3, "tensor"][0] and table[3, "group"][0] < 1
 # buy. The figure puts each setting at its true price.
 
 # %% [markdown] lang="zh"
-# 8 比特时粒度无关紧要：整个张量一个缩放因子就够了，字节数降到四分之一，10,000 张图片看不出损失。到 3 比特和 2 比特，粒度就成了关键。
+# 8 比特时粒度无关紧要：整个张量一个缩放因子就够了，字节数降到四分之一，10,000 张图像看不出损失。到 3 比特和 2 比特，粒度就成了关键。
 # 每 32 个一组多花半个比特（这里略多一点，因为 784 和 300 不是 32 的倍数）：
-# 3 比特加分组，与 4 比特加单个缩放因子效果相当，字节却更少。每行一个缩放因子几乎不花钱，应当最先采用。下图把每种设置放在它真实的价格上。
+# 3 比特加分组，与 4 比特加单个缩放因子效果相当，字节却更少。每行一个缩放因子几乎没有代价，应当最先采用。下图按真实的开销画出每种设置。
 
 # %%
 points = {}
@@ -513,7 +513,7 @@ _ = ax.set(yscale="log", ylim=(1.2, 120))
 # %% [markdown] lang="zh"
 # ## 6 · 让最大的权重饱和
 #
-# 如果量化范围在最大的权重之前就结束，其余权重的步长就会更细。该截掉多少？用搜索来回答：把每一片的范围以百分之一为单位逐步缩小，
+# 如果量化范围不到最大的权重就结束，其余权重的步长就会更细。该截掉多少？用搜索来回答：把每一片的范围按百分之一逐步缩小，
 # 保留平方误差最小的那个。（到这里仍然没有用到任何数据。）
 
 # %%
@@ -554,7 +554,7 @@ assert searched[2, "tensor"] < 0.2 * table[2, "tensor"][0] and searched[2, "tens
 
 # %% [markdown] lang="zh"
 # 比特越少，最佳范围越窄。放到网络上，2 比特时搜索出的范围配*一个*缩放因子，就胜过每 32 个权重一个缩放因子的完整范围，而且不花一个字节。
-# 不过请仔细看最后一列：范围经过搜索之后，粒度每细一步，权重的平方误差都会下降，网络的错误数却不完全跟着走。第 9 节会追问原因。
+# 不过请仔细看最后一列：范围经过搜索之后，粒度每细一步，权重的平方误差都会下降，网络的错误数却不完全跟着下降。第 9 节会追问原因。
 
 # %% [markdown] lang="en"
 # **Interactive.** Move bits, granularity and range. Left: the grid on the weights of layer 0. Right: the place on the map of rate and
@@ -563,7 +563,7 @@ assert searched[2, "tensor"] < 0.2 * table[2, "tensor"][0] and searched[2, "tens
 
 # %% [markdown] lang="zh"
 # **交互图。** 调节比特数、粒度和范围。左图：网格落在第 0 层权重上的位置；右图：在码率与误差平面上的位置，以及第 12 节的下界 $D(R)$；
-# 下方：字节数，以及整个网络在 2,000 张测试图片上的实时准确率。*试一试：* 对每种粒度，找出准确率与稠密网络相差不超过半个百分点的最少比特数。
+# 下方：字节数，以及整个网络在 2,000 张测试图像上的实时准确率。*试一试：* 对每种粒度，找出准确率与稠密网络相差不超过半个百分点的最少比特数。
 
 # %%
 from course_lib.widgets.quantization import quantization_explorer
@@ -598,7 +598,7 @@ _ = ax.legend()
 # %% [markdown] lang="zh"
 # ## 7 · 校准：激活值的范围
 #
-# 要用整数做乘法，每层的输入也得量化，而输入的范围无法事先知道。办法是送入一些训练图片，观察，再决定。先看看进入第二层的是什么。
+# 要用整数做乘法，每层的输入也得量化，而输入的范围无法事先知道。办法是送入一些训练图像，观察，再决定。先看看进入第二层的是什么。
 
 # %%
 calibration = digits.subset(N_CALIBRATION).train_images
@@ -632,10 +632,10 @@ print(
 # %% [markdown] lang="zh"
 # 千分之一的数值占去了一半的范围。下面是五种办法，用法完全一样，都是 `observe` 和 `qparams` 两个方法：
 #
-# - **最小最大值**：见到的全部都要；**滑动平均**：对每批的极值做平均（Jacob et al. 2018）；
+# - **最小最大值**：见到的全部都要；**滑动平均**：对每批的极值做平均（Jacob 等，2018）；
 # - **百分位数**：固定舍去一个比例，这里是千分之一；
 # - **最小平方误差**：取截断点 T，使 $\mathbb{E}(x - \hat x)^2$ 最小；
-# - **熵**：取截断点 T，使量化后的直方图 $Q$ 相对于原来的 $P$ 丢失的信息最少（Migacz 2017）：
+# - **熵**：取截断点 T，使量化后的直方图 $Q$ 相对于原来的 $P$ 丢失的信息最少（Migacz，2017）：
 #
 # $$ T^* = \arg\min_{T} \sum_k P_k \ln \frac{P_k}{Q_k} $$
 
@@ -658,7 +658,7 @@ for by_layer in watching.values():
 # reach far out; at 3 bits the methods that know the number of bits come inward.
 
 # %% [markdown] lang="zh"
-# 它们各自在哪里截断？离群值很少，所以纵轴取对数。8 比特时编码够多，范围可以伸得很远；3 比特时，知道比特数的那几种方法会把范围收回来。
+# 它们各自在哪里截断？离群值很少，所以纵轴取对数。8 比特时编码够多，范围可以伸得很远；到 3 比特，会考虑比特数的那几种方法就把范围收回来。
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.6), sharey=True)
@@ -701,7 +701,7 @@ assert calibrated["min-max", 2] > 3 * max(calibrated[name, 2] for name in ("perc
 # %% [markdown] lang="zh"
 # 8 比特时哪一种都行，最小最大值最简单。到 2 比特，最小最大值就大大落后了。
 #
-# 熵方法有一个陷阱：这些激活值将近一半恰好是零。若把它们也计入直方图，就会形成一个巨大的柱子，方法几乎只顾着它。无论 T 取多少，0 都有自己的编码，
+# 熵方法有一个陷阱：这些激活值将近一半恰好是零。若把它们也计入直方图，就会形成一根巨大的柱子，算法几乎只顾得上它。无论 T 取多少，0 都有自己的编码，
 # 所以我们的观察器不计零值；如果计入，它会这样回答：
 
 # %%
@@ -720,7 +720,7 @@ assert with_zeros.clip_range(8, False, False)[1] < watching["entropy"]["2"].clip
 # bins have powers of two as widths and merge without interpolation. The moving average depends on the order by design.
 
 # %% [markdown] lang="zh"
-# 除滑动平均外，其余方法看到的是一个*集合*：打乱各批的顺序，答案一位都不会变，因为直方图的柱宽都是 2 的幂，合并时不需要插值。滑动平均则本来就取决于顺序。
+# 除滑动平均外，其余方法看到的是一个*集合*：打乱各批的顺序，答案逐位不变，因为直方图的柱宽都是 2 的幂，合并时不需要插值。滑动平均则本来就取决于顺序。
 
 # %%
 for name, make in observers.items():
@@ -745,7 +745,7 @@ for name, make in observers.items():
 # %% [markdown] lang="zh"
 # ## 8 · 码本：把电平放到权重所在的地方
 #
-# 电平为什么一定要等距？Han et al. (2016) 让 $K$ 个共享的数值自由移动到权重所在之处，每个权重只存它所属数值的编号，即 $\log_2 K$ 个比特：
+# 电平为什么一定要等距？Han 等（2016）让 $K$ 个共享的数值自由移动到权重所在之处，每个权重只存它所属数值的编号，即 $\log_2 K$ 个比特：
 #
 # $$ \hat w_i = c_{q_i}, \qquad q_i = \arg\min_k |w_i - c_k|, \qquad c_k = \text{mean of the weights with code } k $$
 #
@@ -790,10 +790,10 @@ assert max(distortion[4, start] for start in ("linear", "density", "random")) < 
 
 # %% [markdown] lang="zh"
 # 取 $K = 4$ 时，码本胜过第 6 节每层一个缩放因子、经过搜索的 2 比特网格，而编码的长度相同。三种起点最后几乎到了同一个地方。取 $K = 16$ 时则不然：
-# linear 起点留下的平方误差更大，因为它给少数较大的权重保留了专门的质心。Han et al. 正是因此更推荐它。
+# linear 起点留下的平方误差更大，因为它给少数较大的权重保留了专门的质心。Han 等人更推荐它，恰恰就是这个原因。
 #
 # 码本也是参数。共享数值的梯度等于各成员梯度之和，
-# $\partial L / \partial c_k = \sum_{i:\,q_i = k} \partial L / \partial w_i$，所以可以固定编码，只训练每层的四个数。先用自动求导核对这个和，再用 60 步更新这十二个数：
+# $\partial L / \partial c_k = \sum_{i:\,q_i = k} \partial L / \partial w_i$，所以可以固定编码，只训练每层的四个数。先用自动求导核对这个和，再用 60 步来更新这十二个数：
 
 # %%
 model = copy.deepcopy(dense)
@@ -885,11 +885,11 @@ assert total_nearest == 0 and abs(total_lot - 100) < 48  # five standard deviati
 # %% [markdown] lang="zh"
 # 这正是随机舍入的用武之地：大量微小更新的累加，例如用很少的比特训练。对于只取整一次的权重，误差翻倍并不划算，下面的表会说明这一点。
 #
-# **AdaRound**（Nagel et al. 2020）关心的是这一层的*输出*损失了多少。设某一行权重的误差为 $d$，输入为 $x$，则
+# **AdaRound**（Nagel 等，2020）关心的是这一层的*输出*损失了多少。设某一行权重的误差为 $d$，输入为 $x$，则
 #
 # $$ \mathbb{E}\,(x \cdot d)^2 = d^\top \Sigma\, d, \qquad \Sigma = \mathbb{E}\, x x^\top $$
 #
-# 如果输入常常同时变大，$\Sigma$ 的非对角元素就很大，符号相反的误差可以相互抵消。给每个权重一个数
+# 如果几个输入常常同起同落，$\Sigma$ 的非对角元素就很大，符号相反的误差可以相互抵消。给每个权重一个数
 # $h \in [0, 1]$（0 向下，1 向上），用梯度下降来调整它，再加一项，最终把每个 $h$ 推到两端：
 #
 # $$ \min_{v}\ \frac{\mathbb{E}\|(W - W_{soft})x\|^2}{\mathbb{E}\|(W - W_{near})x\|^2} + \frac{\lambda}{n} \sum_i \bigl(1 - |2 h(v_i) - 1|^\beta\bigr) $$
@@ -913,7 +913,7 @@ for ax in axes:
 # counted with only this layer quantized.
 
 # %% [markdown] lang="zh"
-# 取第 2 层，2 比特和 3 比特，用搜索出的范围，以第 7 节的 2,000 张训练图片校准。网络的错误数是在只量化这一层的情况下统计的。
+# 取第 2 层，用 2 比特和 3 比特、搜索出的范围，以第 7 节的 2,000 张训练图像校准。统计网络的错误数时，只量化这一层。
 
 # %%
 W2, output_errors = dense[2].weight.detach(), {}
@@ -940,7 +940,7 @@ for b in (3, 2):
 # GPTQ (chapter `05_4_large_language_models`) minimizes the same $d^\top \Sigma\, d$ greedily, which is fast enough for billions of weights.
 
 # %% [markdown] lang="zh"
-# AdaRound 得到的权重比就近取整*更远离*原来的权重，而这一层的输出却接近了好几倍。这就回答了第 6 节的问题：权重的平方误差只是一个替代指标，
+# AdaRound 得到的权重比就近取整*更远离*原来的权重，而这一层的输出误差却只有后者的几分之一。这就回答了第 6 节的问题：权重的平方误差只是一个替代指标，
 # 输入相关时它并不可靠。GPTQ（第 `05_4_large_language_models` 章）用贪心法最小化同一个 $d^\top \Sigma\, d$，快到足以处理数十亿个权重。
 
 # %% [markdown] lang="en"
@@ -956,16 +956,16 @@ for b in (3, 2):
 # The optimizer keeps a full-precision shadow weight; small updates add up there until the code flips.
 
 # %% [markdown] lang="zh"
-# ## 10 · 在舍入之下训练
+# ## 10 · 带着取整训练
 #
-# 到目前为止，网络已经训练完毕，我们只是把它取整（*训练后量化*）。现在让网络来适应。障碍在于：round 的导数几乎处处为 0，梯度传不过来。
-# 直通估计假装它在范围之内等于 1：
+# 到目前为止，都是网络训练好之后再取整（*训练后量化*）。现在让网络来适应取整。障碍在于：round 的导数几乎处处为 0，梯度传不过来。
+# 直通估计则假装它在范围之内等于 1：
 #
 # $$ \hat x = s\bigl(\mathrm{clip}(\mathrm{round}(x/s) + z, q_{\min}, q_{\max}) - z\bigr), \qquad
 #    \frac{\partial L}{\partial x} := \frac{\partial L}{\partial \hat x}\,
 #    [\,q_{\min} \le \mathrm{round}(x/s) + z \le q_{\max}\,] $$
 #
-# 优化器保存着全精度的影子权重；微小的更新在那里积累，直到编码翻转。
+# 优化器保存着一份全精度的影子权重；微小的更新在那里积累，直到编码变动一格。
 
 # %%
 x = torch.tensor([-3.0, -2.4, 0.3, 1.4, 1.6], requires_grad=True)
@@ -999,14 +999,14 @@ else:
 # $\nu$ slows the sum over $N$ values down to the pace of a single weight. By hand, for four values:
 
 # %% [markdown] lang="zh"
-# `gradcheck` 拒绝了它，而且理由充分：直通估计本来就不是导数。评判它的标准是效果。
+# `gradcheck` 拒绝了它，而且拒绝得有理：直通估计本来就不是导数。评判它，要看效果。
 #
-# 2 比特时，步长与权重同样重要。**LSQ**（Esser et al. 2020）把步长也变成参数。对 $\hat v = s \cdot \mathrm{round}(v/s)$ 用乘积法则求导，并把 round 的导数当作 1：
+# 2 比特时，步长与权重同样重要。**LSQ**（Esser 等，2020）把步长也变成参数。对 $\hat v = s \cdot \mathrm{round}(v/s)$ 用乘积法则求导，并把 round 的导数当作 1：
 #
 # $$ \frac{\partial \hat v}{\partial s} := \begin{cases} \mathrm{round}(v/s) - v/s & -Q_n < v/s < Q_p \\ -Q_n & v/s \le -Q_n \\ Q_p & v/s \ge Q_p \end{cases}
 #    \qquad \nu = \frac{1}{\sqrt{N\,Q_p}}, \qquad s_0 = \frac{2\,\overline{|v|}}{\sqrt{Q_p}} $$
 #
-# 其中 $Q_n = -q_{\min}$，$Q_p = q_{\max}$。范围内的数值按它到格点的距离起作用，饱和的数值按范围的端点起作用；$\nu$ 把 $N$ 个数值之和的步伐放慢到与单个权重一致。
+# 其中 $Q_n = -q_{\min}$，$Q_p = q_{\max}$。范围内的数值按它到格点的距离起作用，饱和的数值按范围的端点起作用；$N$ 个数值之和走得太快，$\nu$ 把它放慢到单个权重的步伐。
 # 用四个数值手算一遍：
 
 # %%
@@ -1025,9 +1025,9 @@ assert math.isclose(float(s.grad), by_hand, rel_tol=1e-5)
 # takes the machinery off again.
 
 # %% [markdown] lang="zh"
-# 现在在 2 比特上比较，预算相同：每一组都从稠密网络出发，在同样的 7,680 张图片上更新 60 步，用三个随机种子决定图片的顺序。
-# （1）先用 float32 微调，再对每行用搜索出的范围取整；（2）同样的网格，但在舍入之下训练；（3）LSQ，每层一个可学习的步长。
-# `attach_fake_quant` 和 `attach_lsq` 把舍入装到权重上，`make_permanent` 再把这套机制拆下来。
+# 现在在 2 比特上比较，预算相同：每一组都从稠密网络出发，在同样的 7,680 张图像上更新 60 步，用三个随机种子决定图像的顺序。
+# （1）先用 float32 微调，再对每行用搜索出的范围取整；（2）同样的网格，但带着取整训练；（3）LSQ，每层一个可学习的步长。
+# `attach_fake_quant` 和 `attach_lsq` 把取整装到权重上，`make_permanent` 再把这套机制拆下来。
 
 
 # %%
@@ -1068,7 +1068,7 @@ print("values per layer:", [final.get_submodule(name).weight.unique().numel() fo
 # budget, no more; chapter `04_2_quantization_in_practice` trains longer and quantizes activations too.
 
 # %% [markdown] lang="zh"
-# 微调时若没有舍入，网络并不会为舍入做好准备。只用六十步、在舍入之下更新，每个种子都赢回了相当一部分损失，比例见上面的输出。三个种子只能说明这个网络、这个预算下的情况；第 `04_2_quantization_in_practice` 章会训练更久，
+# 微调时若没有取整，网络就不会为取整做好准备。带着取整只更新六十步，每个种子都赢回了相当一部分损失，比例见上面的输出。三个随机种子只能说明这个网络、这个预算下的情况；第 `04_2_quantization_in_practice` 章会训练更久，
 # 并且把激活值也一起量化。
 
 # %% [markdown] lang="en"
@@ -1084,7 +1084,7 @@ print("values per layer:", [final.get_submodule(name).weight.unique().numel() fo
 # %% [markdown] lang="zh"
 # ## 11 · 真正的字节
 #
-# 把 2 比特的编码放在 int8 张量里，一点空间也没省。把 LSQ 网络的编码紧挨着打包，每个字节放四个。大小先预测：
+# 把 2 比特的编码放在 int8 张量里，一点空间也没省。把 LSQ 网络的编码紧挨着打包，每个字节放四个。先预测大小：
 #
 # $$ \mathrm{size\_bytes} = \left\lceil \tfrac{\mathrm{count} \cdot \mathrm{n\_bits}}{8} \right\rceil $$
 #
@@ -1118,7 +1118,7 @@ assert measured == predicted
 # And back again: a network is rebuilt from nothing but these bytes and the three shapes, and must make the same errors.
 
 # %% [markdown] lang="zh"
-# 再读回来：只凭这些字节和三个形状重建网络，它必须犯同样的错误。
+# 再读回来：只凭这些字节和三个形状重建网络，它犯的错误必须完全一样。
 
 # %%
 rebuilt, file = lenet_300_100(seed=1), io.BytesIO(data)
@@ -1157,7 +1157,7 @@ assert not file.read() and rebuilt_errors == arms["LSQ"][-1]
 #
 # $$ D(R) = \sigma^2 \, 2^{-2R} $$
 #
-# （Shannon 1959）。量化器与它的距离用比特来说最清楚：$\mathrm{gap} = R - \tfrac12 \log_2 (\sigma^2 / D)$。在单位高斯分布上、2 比特时，由精确积分得到：
+# （Shannon，1959）。量化器与它的距离，用比特来表示最清楚：$\mathrm{gap} = R - \tfrac12 \log_2 (\sigma^2 / D)$。对标准高斯分布、2 比特，由精确积分得到：
 
 # %%
 rivals = {
@@ -1184,10 +1184,10 @@ assert abs(gaps["Lloyd-Max"] - 0.455) < 1e-3 and abs(gaps["uniform + entropy cod
 
 # %% [markdown] lang="zh"
 # 两点启示。把四个电平放到最好的位置（Lloyd-Max，也就是在密度函数上做 k-means），比等距网格只多得 0.009 比特；放弃固定长度，用更多的电平，
-# 并给常见的电平以短编码，则多得 0.2 比特。即便如此，在所有较高的码率上仍要损失 0.2546 比特：$\tfrac12 \log_2 (2 \pi e / 12)$，这是一次只量化一个数的代价。
+# 并给常见的电平分配短编码，则多得 0.2 比特。即便如此，在所有较高的码率上仍要损失 0.2546 比特：$\tfrac12 \log_2 (2 \pi e / 12)$，这是一次只量化一个数的代价。
 #
-# 真实的权重并不完全服从高斯分布。第 0 层处在什么位置？拿三样东西来比较：第 6 节搜索过的网格，第 8 节的码本，以及步长自由的等距网格；
-# 后者以每个区间的均值为电平，并配上理想的熵编码（每个电平计 16 比特）：
+# 真实的权重并不完全服从高斯分布。第 0 层处在什么位置？比较三种方案：第 6 节搜索过的网格，第 8 节的码本，以及步长可任意选取的等距网格；
+# 最后一种以每个区间的均值为电平，并配上理想的熵编码（每个电平计 16 比特）：
 
 # %%
 variance = float(W.double().square().mean())
@@ -1296,8 +1296,8 @@ assert largest_gap < smallest_fixed
 #
 # - 没有缩放因子的 `round(w)` 会抹掉整个网络，因为训练好的权重几乎都小于 0.5。加上一个数 $s$ 就好了。
 # - $s$ 和 $z$ 由两个条件推出。范围必须包含 0；这样任何数值的移动都不超过 $s/2$，0 仍然是 0。
-# - 误差是 $s^2/12$，一个比特值 6.02 dB，直到比特少到几乎一切都变成 0 为止。离群值要付出比特的代价。
-# - 8 比特时几乎怎么做都行。到 2 比特，下面几样都用得上：截断范围、粒度、在舍入之下训练、为输出而舍入。
+# - 误差是 $s^2/12$，一个比特值 6.02 dB，直到比特少到几乎一切都变成 0 为止。离群值要多花比特。
+# - 8 比特时几乎怎么做都行。到 2 比特，下面几样缺一不可：截断范围、粒度、带着取整训练、着眼于输出来取整。
 # - 校准就是为分批到来的数据选择范围；最先失效的是最小最大值。
 # - 在高斯数据上，2 比特的最佳定长标量量化器比下界高 0.455 比特；配上熵编码则为 0.255 比特。
 #
@@ -1320,13 +1320,13 @@ assert largest_gap < smallest_fixed
 #
 # **参考文献**
 #
-# - Jacob et al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only inference", CVPR.
-# - Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference", arXiv 1806.08342.
-# - Migacz 2017, "8-bit inference with TensorRT", GPU Technology Conference.
-# - Han, Mao, Dally 2016, "Deep Compression", ICLR.
-# - Gupta et al. 2015, "Deep learning with limited numerical precision", ICML.
-# - Nagel et al. 2020, "Up or down? Adaptive rounding for post-training quantization", ICML.
-# - Bengio et al. 2013, "Estimating or propagating gradients through stochastic neurons", arXiv 1308.3432.
-# - Esser et al. 2020, "Learned step size quantization", ICLR.
-# - Bennett 1948, "Spectra of quantized signals", Bell System Technical Journal.
-# - Shannon 1959, "Coding theorems for a discrete source with a fidelity criterion", IRE Convention Record；最佳标量量化器见 Lloyd 1982 与 Max 1960；0.2546 比特见 Gish and Pierce 1968。
+# - Jacob et al. 2018, "Quantization and training of neural networks for efficient integer-arithmetic-only inference"，CVPR。
+# - Krishnamoorthi 2018, "Quantizing deep convolutional networks for efficient inference"，arXiv 1806.08342。
+# - Migacz 2017, "8-bit inference with TensorRT"，GPU Technology Conference。
+# - Han, Mao, Dally 2016, "Deep Compression"，ICLR。
+# - Gupta et al. 2015, "Deep learning with limited numerical precision"，ICML。
+# - Nagel et al. 2020, "Up or down? Adaptive rounding for post-training quantization"，ICML。
+# - Bengio et al. 2013, "Estimating or propagating gradients through stochastic neurons"，arXiv 1308.3432。
+# - Esser et al. 2020, "Learned step size quantization"，ICLR。
+# - Bennett 1948, "Spectra of quantized signals"，Bell System Technical Journal。
+# - Shannon 1959, "Coding theorems for a discrete source with a fidelity criterion"，IRE Convention Record；最佳标量量化器见 Lloyd 1982 与 Max 1960；0.2546 比特见 Gish and Pierce 1968。

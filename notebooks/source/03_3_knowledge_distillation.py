@@ -64,8 +64,8 @@ SEEDS = range(5)  # of the main comparison; side experiments use the first three
 # %% [markdown] lang="zh"
 # ## 1 · 教师、学生与公平的预算
 #
-# 教师见过全部 60,000 张训练图像。学生的规模只有它的百分之一，只拿到其中 500 张，各类数量相等：足以训练出像样的网络，又给“被教”留出了余地。
-# 温度、权重等选择都在留出的训练图像上做；测试集对每种方法只用一次。教师不再变化，它的 logits **只算一遍**。
+# 教师见过全部 60,000 张训练图像。学生的规模只有它的百分之一，也只拿到其中 500 张，各类数量相等：足以训练出像样的网络，又给教师留出了施教的余地。
+# 温度、权重等选择都在留出的训练图像上做；每种方法只在测试集上测一次。教师不再变化，它的 logits **只算一遍**。
 
 # %%
 final, choosing = mnist().hold_out()  # same training part; `choosing` is judged by held-out training images
@@ -178,7 +178,7 @@ by_hand
 # <details><summary>Hint</summary>The teacher was trained on these very images.</details>
 
 # %% [markdown] lang="zh"
-# **先猜再运行：** 在这 500 张图像上，教师的判断有多少与标签不同？那么硬蒸馏能给学生带来多大变化？
+# **先猜再运行：** 在这 500 张图像上，教师的判断有多少与标签不同？由此看来，硬蒸馏能给学生带来多大变化？
 #
 # <details><summary>提示</summary>教师训练时见过的正是这些图像。</details>
 
@@ -407,8 +407,8 @@ by_autograd
 # the 500 digits. In the figure, the falling line is the bare gradient, the nearly level one has $T^2$; the dotted line is the label part.
 
 # %% [markdown] lang="zh"
-# **先猜：** 从 $T = 10$ 到 $T = 20$，不乘 $T^2$ 时梯度缩小到几分之一？再用一个刚初始化的学生在 500 张数字上测量。
-# 图中下降的线是原本的梯度，近乎水平的那条乘了 $T^2$，虚线是标签部分的梯度。
+# **先猜：** 从 $T = 10$ 到 $T = 20$，不乘 $T^2$ 时梯度缩小到几分之一？再用一个刚初始化的学生，在 500 张图像上测量。
+# 图中下降的线是原本的梯度，近乎水平的那条乘了 $T^2$，点线是标签部分的梯度。
 
 # %%
 U = predict(mlp(*STUDENT, seed=0), X)
@@ -574,8 +574,8 @@ assert without_square > sweep[20, 0.5] + 30
 # **Predict:** is it softness that helps, or what the softness says?
 
 # %% [markdown] lang="zh"
-# 现在用测试集和五个随机种子，再请一位根本不需要教师的对手。**标签平滑**把每个标签的一份 $\varepsilon$ 平均分给所有类别。
-# 它等于向一位 logits 全都相等的教师做蒸馏：
+# 现在用测试集和五个随机种子，再请一位根本不需要教师的对手。**标签平滑**从每个标签里拿出份额 $\varepsilon$，平均分给所有类别。
+# 这等于跟着一位 logits 全都相等的教师做蒸馏：
 #
 # $$ (1-\varepsilon)(-\log p_y) + \varepsilon\, \frac1C \sum_c (-\log p_c) = (1-\varepsilon)(-\log p_y) + \varepsilon \bigl[\mathrm{KL}(\tfrac1C \| p) + \log C\bigr] $$
 #
@@ -604,7 +604,7 @@ assert smooth_mean > hinton_mean + 60
 # has seen too few digits.
 
 # %% [markdown] lang="zh"
-# 有用的是软目标*说的内容*。光是“软”没有用：向一无所知的教师做平滑，在这里并不比标签好，反而有害。不过也要清醒地看待幅度：
+# 有用的是软目标*说的内容*。光是“软”没有用：跟着一无所知的教师做平滑，在这里并不比只用标签好，反而有害。不过也要清醒地看待幅度：
 # 只靠同样的 500 张图像，再好的教师也只补上了差距的一小部分。学生见过的数字太少了。
 
 # %% [markdown] lang="en"
@@ -616,7 +616,7 @@ assert smooth_mean > hinton_mean + 60
 # %% [markdown] lang="zh"
 # ## 9 · 教师最值钱的地方：没有标签的图像
 #
-# 没人标注过的图像，教师也能作答。取 3,000 张，学生不变，更新步数不变。（我们其实知道标签，用它作一个上限，真实项目里并没有。）
+# 没人标注过的图像，教师也能作答。取 3,000 张，学生不变，更新步数不变。（我们其实知道标签，就用它们算出一个上限；真实项目里并没有这样的上限。）
 # **先猜**三者的次序。
 
 # %%
@@ -695,11 +695,11 @@ assert kd.attention_loss(A_student, A_teacher) < 1e-12 < kd.attention_loss(A_stu
 # label says nothing of that kind: 784 numbers more for each image.
 
 # %% [markdown] lang="zh"
-# 我们的网络，*输入*是有位置的。同一批作者的第二个想法正好适用：比较损失对每个像素的反应，
+# 不过，我们网络的*输入*是有位置的。同一批作者的第二个想法正好适用：比较损失对每个像素的反应，
 #
 # $$ J_b = \frac{\partial}{\partial x_b} \bigl( -\log \mathrm{softmax}(f(x_b))_{y_b} \bigr) $$
 #
-# 下图是两个把握不大的数字，以及某个像素变亮时教师的损失会上升（红）还是下降（蓝）。标签不会告诉你这些：每张图像多出 784 个数。
+# 下图是两个把握不大的数字，以及某个像素变亮时教师的损失会上升（红）还是下降（蓝）。标签不会告诉你这些：每张图像因此多出 784 个数。
 
 # %%
 J_shown = kd.input_sensitivity(teacher, images[:2], chosen_labels[:2])
@@ -717,8 +717,8 @@ for i in range(2):
 # their mean, and a right angle at the first. Turning, shifting or scaling the points changes neither.
 
 # %% [markdown] lang="zh"
-# 使用关系之前，先手算核对一例：边长为 3、4、5 的三个点，除以平均距离后得到 $3/4$、$1$、$5/4$，第一个点处是直角。
-# 旋转、平移或缩放这些点，两者都不变。
+# 使用关系之前，先手算核对一例：三个点两两相距 3、4、5，除以平均距离后得到 $3/4$、$1$、$5/4$，第一个点处是直角。
+# 旋转、平移或缩放这些点，距离之比和角度都不变。
 
 # %%
 triangle = torch.tensor([[0.0, 0.0], [3.0, 0.0], [0.0, 4.0]])
@@ -774,7 +774,7 @@ assert sensitivity_mean < labels_mean - 50
 
 # %% [markdown] lang="zh"
 # 在我们的运行中，两种关系的平均错误与软目标一样低，可是三个随机种子的波动太大，下不了结论：平均值差得多，并不等于得到了证实。
-# 敏感度的结论成立。提示要求 30 个单元张成 50 个方向，是四种里最严的要求，帮助也最小。这只是一个数据集、一个学生，不能据此给方法排名。
+# 敏感度的结论成立。提示要求 30 个单元张成 50 个方向，是四种里最严的要求，帮助却最小。这只是一个数据集、一个学生，不能据此给方法排名。
 
 # %% [markdown] lang="en"
 # ## 11 · Hinton's loss taken apart
@@ -808,7 +808,7 @@ for T in (1, 4, 20):
 # sets the two weights by hand, times $T^2$ (here $T = 4$ and 1 : 2, found on held-out images beforehand):
 
 # %% [markdown] lang="zh"
-# 可见在 $T = 1$ 时，Hinton 的损失几乎听不到“谁像谁”的那部分；升高 $T$ 是听见它的一种办法。解耦蒸馏则直接手动设定两个权重，再乘 $T^2$
+# 可见在 $T = 1$ 时，Hinton 的损失几乎听不到“谁像谁”的那部分；升高 $T$ 是让它听见的一种办法。解耦蒸馏则直接手动设定两个权重，再乘 $T^2$
 # （这里取 $T = 4$ 与 1 : 2，事先在留出的图像上选定）：
 
 # %%
@@ -836,12 +836,12 @@ assert decoupled_mean < labels_mean - 40
 # %% [markdown] lang="zh"
 # ## 12 · 多位教师
 #
-# 三个网络都只见过我们的 500 个标签，犯的错各不相同；取平均后错误更少。平均有两种：
+# 三个网络都只见过我们的 500 个标签，犯的错各不相同；取平均之后，错误更少。取平均有两种方式：
 #
 # $$ \bar p = \sum_k a_k\, \mathrm{softmax}(v_k/T) \quad\text{or}\quad \mathrm{softmax}\Bigl(\sum_k a_k v_k/T\Bigr) $$
 #
-# 前者使 $\sum_k a_k \mathrm{KL}(p_k \| p)$ 最小，后者使 $\sum_k a_k \mathrm{KL}(p \| p_k)$ 最小。它们在没有标签的图像上教学生。
-# 这里谁也没有见过 500 个以外的标签，所以学生比 `labels only` 多学到的，都来自图像和集成。
+# 前者使 $\sum_k a_k \mathrm{KL}(p_k \| p)$ 最小，后者使 $\sum_k a_k \mathrm{KL}(p \| p_k)$ 最小。它们在那批没有标签的图像上教学生。
+# 这里谁也没有见过 500 个以外的标签，所以学生比 `labels only` 多学到的，都来自这些图像和集成。
 
 # %%
 members = []
@@ -875,7 +875,7 @@ assert max(one_mean, three_mean) < labels_mean - 30
 # on what *wider* networks make of 500 labels. Compare the last lines for what two more teachers add; the two means cannot be told apart.
 
 # %% [markdown] lang="zh"
-# 学生跟着与自己同样“无知”的网络学习，竟胜过直接从同样的标签学习：没有标签的图像传递了*更宽的*网络从 500 个标签里学到的东西。
+# 学生跟着与自己同样“无知”的网络学习，竟胜过直接从同样的标签学习：*更宽的*网络从 500 个标签里学到的东西，经由没有标签的图像传了过来。
 # 再多两位教师带来多少，请看最后几行；两种平均则分不出高下。
 
 # %% [markdown] lang="en"
@@ -887,7 +887,7 @@ assert max(one_mean, three_mean) < labels_mean - 30
 # %% [markdown] lang="zh"
 # ## 13 · 标签之外：学生从未见过的数字
 #
-# 把图像中的 3 全部拿走。学生从未见过 3，也没见过标签 3。只靠标签，没有任何东西能告诉它 3 是什么样子。而用软目标时，每个 8 和 5 都带着一句话：
+# 从那 3,000 张图像里把 3 全部拿走。学生从未见过 3，也没见过标签 3。只靠标签，没有任何东西能告诉它 3 是什么样子。而用软目标时，每个 8 和 5 都附着一句评语：
 # “有点像 3”。**先猜：** 两种学生各能认出测试集中多大比例的 3？
 
 # %%
@@ -936,7 +936,7 @@ assert after > 0.5 and all(after > 0.4 for _, after in recalls["soft, T = 4"])  
 # 04_3 repeats Hinton's whole experiment. At last, what else the students of this chapter took over from the teacher:
 
 # %% [markdown] lang="zh"
-# 一个从未见过的类别，竟认出了一半以上。这些知识不在任何标签里，也没有图像展示过它，它就在那些小数字里。第 04_3 章会完整重做 Hinton 的实验。
+# 一个从未见过的类别，竟认出了一半以上。这些知识不在任何标签里，也没有哪张图像展示过，它就藏在那些很小的概率里。第 04_3 章会完整重做 Hinton 的实验。
 # 最后看看，本章的学生还从教师那里学到了什么：
 
 # %%
@@ -957,8 +957,8 @@ assert calibration["Hinton, chosen T and alpha"] > max(0.02 + own, calibration["
 # calibrated than the one trained on labels. It takes over the teacher's confidence sooner than its knowledge: compare the last column with the accuracy.
 
 # %% [markdown] lang="zh"
-# 与教师的一致率随准确率上升，这是必然的。校准却不会自动跟来：教师的校准很好，Hinton 的学生却并不比只用标签训练的学生校准得更好。
-# 它学会教师的自信，比学会教师的知识要快：请把最后一列与准确率对照。
+# 与教师的一致率随准确率上升，这是必然的。校准却不会自动跟着变好：教师校准得很好，Hinton 的学生却并不比只用标签训练的学生校准得更好。
+# 学生先学到的是教师的自信，后学到的才是教师的知识：请把最后一列与准确率对照。
 
 # %% [markdown] lang="en"
 # ## Summary
@@ -976,11 +976,11 @@ assert calibration["Hinton, chosen T and alpha"] > max(0.02 + own, calibration["
 # ## 小结
 #
 # - 原文的公式里没有教师。配上标签就是普通训练；配上教师的类别就是硬蒸馏：有标签的地方它不起作用，没有标签的地方它非常好用。
-# - 代码 4.3 没有任何梯度从教师传到学生；只在一边使用温度不是蒸馏。
+# - 代码 4.3 里，没有任何梯度从教师传到学生；只在一边使用温度不是蒸馏。
 # - 两边都用温度 $T$ 的软目标，KL 对类别求和、对批取平均、再乘 $T^2$：它的梯度是 $T (p_s - p_t)$，高温下趋于 $(u - v)/C$。
-# - 标签平滑等于向一无所知的教师做蒸馏。光是“软”没有用，有用的是内容。
-# - 正向 KL 求覆盖，反向 KL 挑一个。隐藏层、解耦、集成是另外的渠道，价值要靠测量，不能想当然。
-# - 软目标里含有学生从未见过的类别的知识。
+# - 标签平滑等于跟着一无所知的教师做蒸馏。光是“软”没有用，有用的是内容。
+# - 正向 KL 求覆盖，反向 KL 挑一个。隐藏层、解耦、集成是另外的途径，价值要靠测量，不能想当然。
+# - 软目标里含有一些知识，关于学生从未见过的类别。
 
 # %% [markdown] lang="en"
 # ## Functions used
@@ -1042,15 +1042,15 @@ assert calibration["Hinton, chosen T and alpha"] > max(0.02 + own, calibration["
 # 练习：[03_3_knowledge_distillation](../../exercises/zh/03_3_knowledge_distillation.ipynb)。
 # 第 3 节到此结束。原文第 4 节（三段代码的实践）会在课程以后的版本里讲；全课的地图见 [00 · 从这里开始](00_start_here.ipynb)。
 #
-# **文献**
+# **参考文献**
 #
-# - C. Bucila, R. Caruana, A. Niculescu-Mizil, *Model compression*, KDD 2006。
-# - G. Hinton, O. Vinyals, J. Dean, *Distilling the knowledge in a neural network*, NIPS workshop 2014, arXiv 2015。
-# - A. Romero et al., *FitNets: hints for thin deep nets*, ICLR 2015。
-# - C. Szegedy et al., *Rethinking the Inception architecture for computer vision*, CVPR 2016（标签平滑）。
-# - S. Zagoruyko, N. Komodakis, *Paying more attention to attention*, ICLR 2017。
-# - W. Park et al., *Relational knowledge distillation*, CVPR 2019。
-# - L. Yuan et al., *Revisiting knowledge distillation via label smoothing regularization*, CVPR 2020。
-# - S. Stanton et al., *Does knowledge distillation really work?*, NeurIPS 2021。
-# - B. Zhao et al., *Decoupled knowledge distillation*, CVPR 2022。
-# - Y. Gu et al., *MiniLLM: knowledge distillation of large language models*, ICLR 2024。
+# - C. Bucila, R. Caruana, A. Niculescu-Mizil, *Model compression*，KDD 2006。
+# - G. Hinton, O. Vinyals, J. Dean, *Distilling the knowledge in a neural network*，NIPS workshop 2014，arXiv 2015。
+# - A. Romero et al., *FitNets: hints for thin deep nets*，ICLR 2015。
+# - C. Szegedy et al., *Rethinking the Inception architecture for computer vision*，CVPR 2016（标签平滑）。
+# - S. Zagoruyko, N. Komodakis, *Paying more attention to attention*，ICLR 2017。
+# - W. Park et al., *Relational knowledge distillation*，CVPR 2019。
+# - L. Yuan et al., *Revisiting knowledge distillation via label smoothing regularization*，CVPR 2020。
+# - S. Stanton et al., *Does knowledge distillation really work?*，NeurIPS 2021。
+# - B. Zhao et al., *Decoupled knowledge distillation*，CVPR 2022。
+# - Y. Gu et al., *MiniLLM: knowledge distillation of large language models*，ICLR 2024。
