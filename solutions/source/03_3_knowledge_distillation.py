@@ -11,10 +11,10 @@
 # %% [markdown] lang="zh"
 # # 练习 3.3 · 知识蒸馏
 #
-# 七道任务，共 30 分，约需 90 分钟，对应第 [3.3](../../notebooks/zh/03_3_knowledge_distillation.ipynb) 章。你将从 softmax 开始搭出 Hinton 的损失，推导它的梯度，
-# 修好原文的代码，在蒸馏里找到标签平滑，最后教会一个只有 8,000 个参数、几乎没有标签的网络。
+# 共七项任务，30 分，约需 90 分钟，对应第 [3.3](../../notebooks/zh/03_3_knowledge_distillation.ipynb) 章。你将从 softmax 开始搭出 Hinton 的损失，推导它的梯度，
+# 修好原文的代码，在蒸馏里找到标签平滑，最后教会一个只有 8,000 个参数、几乎得不到标签的网络。
 #
-# 请从上到下依次运行。答对时检查单元格不作声，答错时会同时给出两个值。请不要使用 `course_lib.distillation` 和 `torch.nn.functional`：它们正是你要造的东西。
+# 请从上到下依次运行。答对时检查单元格没有任何输出，答错时会同时给出你的值和正确的值。请不要使用 `course_lib.distillation` 和 `torch.nn.functional`：它们正是你要亲手实现的东西。
 
 # %% role="setup"
 import math
@@ -51,7 +51,7 @@ def normal(*shape, seed=0):
 # %% [markdown] lang="zh"
 # ## 任务 1 · 不会溢出的 softmax（3 分）
 #
-# 写出一批样本在温度 $T$ 下的软目标，每行是一个分布。logits 可能大到 $10^4$，各行大小可能悬殊，任何一个值都不得变成 NaN。
+# 写出一批样本在温度 $T$ 下的软目标，每行是一个分布。logits 可能大到 $10^4$，各行的大小可能相差悬殊，任何一个值都不得变成 NaN。
 # 要求：不用 `torch.softmax`，不写循环。约 3 行。
 #
 # $$ p^T_{bc} = \frac{e^{v_{bc}/T}}{\sum_k e^{v_{bk}/T}} $$
@@ -87,7 +87,7 @@ assert torch.equal(given, before), f"the input was changed to {given.tolist()}"
 # This is your function at work on one row of logits: the same answer, colder and hotter.
 
 # %% [markdown] lang="zh"
-# 用你的函数画出同一行 logits 在不同温度下的软目标：
+# 用你的函数，画出同一行 logits 从低温到高温的软目标：
 
 # %% role="given"
 row = torch.tensor([[9.0, 6.0, 1.0, -2.0, 4.0]])
@@ -179,7 +179,7 @@ assert v.grad is None or v.grad.abs().max() == 0, f"the teacher got a gradient {
 # the student's own confidence is distorted. None of them raises an error; only numbers tell.
 
 # %% [markdown] lang="zh" role="solution"
-# **四种看上去都对的错误。** 漏掉 $T^2$，温度一高教师就没了声音。对类别取平均，软损失小了 $C$ 倍，于是有人用更大的 $\alpha$ 去“补救”。KL 写反，学生可以对某些类别视而不见。
+# **四种看上去都对的错误。** 漏掉 $T^2$，温度一高教师就没了声音。对类别取平均，软损失只剩 $C$ 分之一，于是有人用更大的 $\alpha$ 去“补救”。KL 写反，学生可以对某些类别视而不见。
 # 标签部分也用温度 $T$，学生自己的把握就被扭曲。它们都不会报错，只有数值能揭穿。
 
 # %% [markdown] lang="en"
@@ -273,7 +273,7 @@ def listing(teacher_model, student_model, input_data, labels, learning_rate, tem
 # <details><summary>Hint 2</summary>`torch.autograd.grad(loss, parameters)` gives gradients without touching anyone's `.grad`.</details>
 
 # %% [markdown] lang="zh"
-# 教师自己在标签上的损失对学生来说只是常数；温度只用在一边；学生与教师从未比较。请写出它本来的意思：对 `hinton` 做**一步**梯度下降，只更新学生，对一批样本取平均。
+# 教师自己在标签上的损失对学生来说只是常数；温度只用在一边；学生与教师从未作过比较。请写出它本该有的样子：对 `hinton` 做**一步**梯度下降，只更新学生，对一批样本取平均。
 # 教师在 eval 模式下作答，之后恢复原来的模式，它的权重和 `.grad` 都不得改变。返回更新前的损失（一个数）。约 9 行。
 #
 # <details><summary>提示 1</summary>`teacher_model.training` 说明当前模式；`torch.no_grad()` 让教师不进入计算图。</details>
@@ -331,7 +331,7 @@ for alpha, T, moved in ((1.0, 4.0, 1.0), (0.5, 4.0, 0.25), (0.0, 4.0, -0.5), (1.
 # the student is asked to imitate a different teacher at each step.
 
 # %% [markdown] lang="zh" role="solution"
-# **从梯度看错误。** 代码中第一项的梯度是 0。第二项的梯度是 $(\mathrm{softmax}(u/T) - \mathrm{onehot})/T$，里面没有教师：不论教师说什么，它迈出的步子都一样。
+# **从梯度看错误。** 原代码第一项的梯度是 0。第二项的梯度是 $(\mathrm{softmax}(u/T) - \mathrm{onehot})/T$，里面没有教师：不论教师说什么，它迈出的步子都一样。
 # eval 模式比看上去重要：若开着 dropout，学生每一步模仿的都是不同的教师。
 
 # %% [markdown] lang="en"
@@ -348,7 +348,7 @@ for alpha, T, moved in ((1.0, 4.0, 1.0), (0.5, 4.0, 0.25), (0.0, 4.0, -0.5), (1.
 # %% [markdown] lang="zh"
 # ## 任务 5 · 一无所知的教师（4 分）
 #
-# 标签平滑把标签换成 $(1-\varepsilon)\,\mathrm{onehot} + \varepsilon/C$，再取交叉熵。请只**调用一次**你的 `hinton`，配上你造的教师和一个常数，算出这个值（对一批样本取平均）。
+# 标签平滑把标签换成 $(1-\varepsilon)\,\mathrm{onehot} + \varepsilon/C$，再取交叉熵。请只**调用一次**你的 `hinton`，配上你自己构造的教师和一个常数，精确算出这个值（对一批样本取平均）。
 # 要求：不用其他损失。约 3 行。
 #
 # $$ (1-\varepsilon)(-\log p_y) + \frac{\varepsilon}{C} \sum_c (-\log p_c) = (1-\varepsilon)(-\log p_y) + \varepsilon\, \mathrm{KL}(\,?\, \| p) + \;? $$
@@ -396,7 +396,7 @@ assert torch.allclose(got, want, atol=1e-5), f"nine classes: got {got.item():.6f
 # %% [markdown] lang="zh"
 # ## 任务 6 · 设计：100 个标签，8,000 个参数（5 分）
 #
-# 客户有一位好教师、100 张有标签的数字、2,900 张没人标注的数字，以及一块只装得下 **8,000 个参数**的芯片。请交付一个网络，在 2,000 张你拿不到的数字上**错误率不超过 13 %**。
+# 客户有一位好教师、100 张有标签的数字图像、2,900 张没人标注的数字图像，以及一块只装得下 **8,000 个参数**的芯片。请交付一个网络，在 2,000 张你拿不到的图像上**错误率不超过 13 %**。
 # 下面的单元格训练教师，并显示只用 100 个标签能做到什么程度。
 
 # %% role="given"
@@ -418,9 +418,9 @@ for name, model in (("teacher", teacher), ("100 labels alone", alone)):
 # <details><summary>Hint 2</summary>Ask the teacher once about all 3,000 images: `predict(teacher, ...)`. 784-10-10 has 7,960 parameters.</details>
 
 # %% [markdown] lang="zh"
-# 可以使用 `mlp`、`train`、`Adam`、`predict` 以及你自己写的函数，不要调用任何需要测试数字的东西。用时须少于十秒。约 7 行。
+# 可以使用 `mlp`、`train`、`Adam`、`predict` 以及你自己写的函数，不要调用任何需要测试图像的东西。用时须少于十秒。约 7 行。
 #
-# <details><summary>提示 1</summary>取 `alpha=1` 时，`hinton` 需要多少标签？（它要求给标签，但权重为 0。）</details>
+# <details><summary>提示 1</summary>取 `alpha=1` 时，`hinton` 需要多少标签？（标签必须给，但权重为 0。）</details>
 # <details><summary>提示 2</summary>对全部 3,000 张图像只问教师一次：`predict(teacher, ...)`。784-10-10 有 7,960 个参数。</details>
 
 # %% role="answer" id="design"
@@ -457,8 +457,8 @@ for W, old in zip(teacher.parameters(), teacher_before):
 # instead of its logits on all 3,000: each of the two does a large part of it alone, and neither does all.
 
 # %% [markdown] lang="zh" role="solution"
-# **改进从何而来。** 只用标签，十个数字里约有三个认错；让教师为那 2,900 张没有标签的图像作答，学生与十倍大的网络只差几个百分点。
-# 不妨试试只在 100 张图像上用 `alpha=1`，再试试在全部 3,000 张上用教师的类别代替 logits：两者各自都能做到一大半，但都不是全部。
+# **改进从何而来。** 只用标签，十个数字里约有三个认错；让教师为那 2,900 张没有标签的图像作答，学生就与十倍大的网络只差几个百分点。
+# 不妨试试只在 100 张图像上用 `alpha=1`，再试试在全部 3,000 张上用教师的类别代替 logits：两者各自都能得到一大半的改进，但都得不到全部。
 
 # %% [markdown] lang="en"
 # ## Task 7 · In words (3 points, marked by hand)
@@ -472,7 +472,7 @@ for W, old in zip(teacher.parameters(), teacher_before):
 #
 # 一位同事报告：“蒸馏有效：有教师时学生达到 97.1 %，同一个网络之前是 96.8 %。”实际做法是：从先前的学生继续训练十轮，取 $T = 10$，
 # 所用库的损失对类别取平均，而且没有 $T^2$；$\alpha = 0.5$；一个随机种子。请说出三条理由，说明这什么也证明不了，并对每一条说明该怎么做；
-# 再估计一下，十个类别时教师那一部分的声音小了多少倍。
+# 再估计一下，十个类别时教师那一部分的声音被压低到几分之一。
 
 # %% [markdown] lang="en" role="answer" id="words" points="3"
 # 1. *Budgets differ*: ten more epochs would have helped without a teacher too. Train both from the same start for equally many updates.
@@ -484,5 +484,5 @@ for W, old in zip(teacher.parameters(), teacher_before):
 # %% [markdown] lang="zh" role="answer" id="words" points="3"
 # 1. *预算不等*：多训练十轮，没有教师也会变好。两者应从同样的起点出发，更新步数相同。
 # 2. *只有一个随机种子，没有区间*：10,000 张图像上的 0.3 个百分点，只相当于各自标准误的一两倍。至少跑三个随机种子，再下结论。
-# 3. *教师几乎不在场*：$T = 10$ 又没有 $T^2$，软损失的梯度约为 $1/T^2 = 1/100$，对十个类别取平均又除以 10：大约小了 1,000 倍。
+# 3. *教师几乎不在场*：$T = 10$ 又没有 $T^2$，软损失的梯度约为 $1/T^2 = 1/100$，对十个类别取平均又除以 10：声音大约只剩 1/1,000。
 #    应对类别求和、乘以 $T^2$，并检查换一位教师时学生的梯度是否跟着变。
