@@ -495,7 +495,7 @@ assert relative["sixteen samples"] < 13
 # 像实验中那样只做四舍五入、仍以 fp32 存放，时间不会有任何变化。
 
 # %% [markdown] lang="en"
-# ## 9 · The same formulas, ten thousand times larger
+# ## 9 · The same formulas, twenty thousand times larger
 #
 # A language model with $n$ parameters reads all of them for each token that it writes, so for one reader
 #

@@ -262,7 +262,7 @@ for codec_name in ("fp32", "int8", "int4", "csr", "bitmask", "relative8", "packe
 
 # %% [markdown] lang="en"
 # The relative index stores distances between non-zeros in 8 bits; where a distance is too long it inserts a filler zero, and
-# `n_filler_zeros` counts them: here
+# `n_filler_zeros` counts them: here:
 
 # %% [markdown] lang="zh"
 # 相对索引用 8 位存相邻非零权重之间的距离；距离太长时插入一个填充零，`n_filler_zeros` 数的就是它们。这里有：

@@ -744,7 +744,7 @@ for dtype in (torch.bfloat16, torch.float16):
 # The test set is not touched. **Predict:** which optimizer has the largest best rate, and which the smallest?
 #
 # <details><summary>Hint</summary>Momentum 0.9 walks up to $1/(1 - 0.9) = 10$ times as far as its rate says. Adam's rate *is* its step,
-# for each of 266,610 weights.</details>
+# for each of 266,610 parameters.</details>
 
 # %% [markdown] lang="zh"
 # ## 10 · 真实数字，相同预算

@@ -578,7 +578,7 @@ assert kept["1:2"] < kept["2:4"] < kept["free 50%"] and kept["1:4"] < kept["free
 
 # %% [markdown] lang="zh"
 # 2:4 为它的规整付出的代价不大，1:2 的代价大一些。换来的好处是：4 个位置里选 2 个，每块只需 4 比特记录；新一代 GPU 的张量核心能跳过这些零。
-# torch 没有对应的 CPU 算子，所以这里不谈速度。
+# torch 没有对应的 CPU 计算内核，所以这里不谈速度。
 
 # %% [markdown] lang="en"
 # ## 9 · Zeros that leave: channels
@@ -642,7 +642,7 @@ assert speed.high > 1  # a busy machine can hide a factor of 2, so only a clear 
 # $\lVert w_{i,:} \rVert$, or by lot. Which is better?
 
 # %% [markdown] lang="zh"
-# 这种收益任何机器都能享受，不需要专门的算子。由于访存和函数调用的固定开销，时间不会与乘加次数完全同步。准确率呢？**先猜：** 第一个隐藏层去掉一半单元，
+# 这种收益任何机器都能享受，不需要专门的计算内核。由于访存和函数调用的固定开销，时间不会与乘加次数完全同步。准确率呢？**先猜：** 第一个隐藏层去掉一半单元，
 # 可以去掉 L2 范数 $\lVert w_{i,:} \rVert$ 最小的，也可以抽签决定。哪种更好？
 
 # %%

@@ -694,7 +694,7 @@ assert calibrated["min-max", 2] > 3 * max(calibrated[name, 2] for name in ("perc
 # %% [markdown] lang="en"
 # At 8 bits any of them will do, and min-max is the simplest. At 2 bits min-max loses by a wide margin.
 #
-# A trap in the entropy method: half of these activations are exact zeros. Counted into the histogram they form one huge bin, and
+# A trap in the entropy method: nearly half of these activations are exact zeros. Counted into the histogram they form one huge bin, and
 # the recipe then cares about little else. Zero has a code of its own whatever T is, so our observer leaves zeros out; here is
 # what it would answer with them:
 
@@ -935,12 +935,12 @@ for b in (3, 2):
     assert output_errors["AdaRound", b] < 0.5 * output_errors["nearest", b] < output_errors["stochastic", b]
 
 # %% [markdown] lang="en"
-# AdaRound's weights are *farther* from the originals than those of nearest rounding, and the layer's output is several times closer.
+# AdaRound's weights are *farther* from the originals than those of nearest rounding, and the layer's output error is less than half of theirs.
 # That answers section 6: the squared error of the weights is a proxy, and a poor one where inputs are correlated.
 # GPTQ (chapter `05_4_large_language_models`) minimizes the same $d^\top \Sigma\, d$ greedily, which is fast enough for billions of weights.
 
 # %% [markdown] lang="zh"
-# AdaRound 得到的权重比就近取整*更远离*原来的权重，而这一层的输出误差却只有后者的几分之一。这就回答了第 6 节的问题：权重的平方误差只是一个替代指标，
+# AdaRound 得到的权重比就近取整*更远离*原来的权重，而这一层的输出误差却不到后者的一半。这就回答了第 6 节的问题：权重的平方误差只是一个替代指标，
 # 输入相关时它并不可靠。GPTQ（第 `05_4_large_language_models` 章）用贪心法最小化同一个 $d^\top \Sigma\, d$，快到足以处理数十亿个权重。
 
 # %% [markdown] lang="en"

@@ -117,7 +117,7 @@ assert int(q.abs().max()) == 127, f"the largest |weight| must use the largest co
 # **Think first:** values between 3 and 5, 8 bits. What is $z$ by this formula, and can 8 unsigned bits hold it? Stretch the range
 # before you use it, so that $l \le 0 \le h$. If nothing is left of the range, take $s = 1$, $z = 0$. About 5 lines.
 #
-# <details><summary>Hint 1</summary>For [3, 5], $z = -383$. Clipped to 0 it would make every code 255.</details>
+# <details><summary>Hint 1</summary>For [3, 5], $z = -382$. Clipped to 0 it would make every code 255.</details>
 # <details><summary>Hint 2</summary>`min(low, 0.0)` and `max(high, 0.0)`; both are needed.</details>
 
 # %% [markdown] lang="zh"
@@ -129,7 +129,7 @@ assert int(q.abs().max()) == 127, f"the largest |weight| must use the largest co
 #
 # **先想一想：** 数值在 3 和 5 之间，8 位。按公式 $z$ 等于多少？8 位无符号整数装得下吗？请先把范围扩大到满足 $l \le 0 \le h$ 再用。若范围缩成一个点，取 $s = 1$，$z = 0$。约 5 行。
 #
-# <details><summary>提示 1</summary>对于 [3, 5]，$z = -383$。截断成 0 之后，所有编码都会变成 255。</details>
+# <details><summary>提示 1</summary>对于 [3, 5]，$z = -382$。截断成 0 之后，所有编码都会变成 255。</details>
 # <details><summary>提示 2</summary>`min(low, 0.0)` 与 `max(high, 0.0)`，两个都要。</details>
 
 

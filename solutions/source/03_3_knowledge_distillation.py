@@ -476,7 +476,7 @@ for W, old in zip(teacher.parameters(), teacher_before):
 
 # %% [markdown] lang="en" role="answer" id="words" points="3"
 # 1. *Budgets differ*: ten more epochs would have helped without a teacher too. Train both from the same start for equally many updates.
-# 2. *One seed, no interval*: 0.3 points on 10,000 images is about one standard error of each rate. Run three seeds or more, and ask for a verdict.
+# 2. *One seed, no interval*: 0.3 points on 10,000 images is one to two standard errors of each rate. Run three seeds or more, and ask for a verdict.
 # 3. *The teacher was hardly there*: at $T = 10$ without $T^2$ the soft gradient is of the order of $1/T^2 = 1/100$, and the mean over ten classes
 #    divides it by 10 once more: about 1,000 times too quiet. Sum over classes, multiply by $T^2$, and check that the student's gradient changes when
 #    the teacher does.
