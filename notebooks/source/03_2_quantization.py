@@ -937,11 +937,11 @@ for b in (3, 2):
 # %% [markdown] lang="en"
 # AdaRound's weights are *farther* from the originals than those of nearest rounding, and the layer's output error is less than half of theirs.
 # That answers section 6: the squared error of the weights is a proxy, and a poor one where inputs are correlated.
-# GPTQ (chapter `05_4_large_language_models`) minimizes the same $d^\top \Sigma\, d$ greedily, which is fast enough for billions of weights.
+# GPTQ (the planned chapter `05_4_large_language_models`) minimizes the same $d^\top \Sigma\, d$ greedily, which is fast enough for billions of weights.
 
 # %% [markdown] lang="zh"
 # AdaRound 得到的权重比就近取整*更远离*原来的权重，而这一层的输出误差却不到后者的一半。这就回答了第 6 节的问题：权重的平方误差只是一个替代指标，
-# 输入相关时它并不可靠。GPTQ（第 `05_4_large_language_models` 章）用贪心法最小化同一个 $d^\top \Sigma\, d$，快到足以处理数十亿个权重。
+# 输入相关时它并不可靠。GPTQ（计划中的 `05_4_large_language_models` 章）用贪心法最小化同一个 $d^\top \Sigma\, d$，快到足以处理数十亿个权重。
 
 # %% [markdown] lang="en"
 # ## 10 · Training through the rounding
@@ -1065,10 +1065,10 @@ print("values per layer:", [final.get_submodule(name).weight.unique().numel() fo
 # %% [markdown] lang="en"
 # Fine-tuning without the rounding in the way does not prepare a network for it. Sixty updates with it win back the share
 # printed above, with each seed. Three seeds speak about this network and this
-# budget, no more; chapter `04_2_quantization_in_practice` trains longer and quantizes activations too.
+# budget, no more; the planned chapter `04_2_quantization_in_practice` will train longer and quantize activations too.
 
 # %% [markdown] lang="zh"
-# 微调时若没有取整，网络就不会为取整做好准备。带着取整只更新六十步，每个种子都赢回了相当一部分损失，比例见上面的输出。三个随机种子只能说明这个网络、这个预算下的情况；第 `04_2_quantization_in_practice` 章会训练更久，
+# 微调时若没有取整，网络就不会为取整做好准备。带着取整只更新六十步，每个种子都赢回了相当一部分损失，比例见上面的输出。三个随机种子只能说明这个网络、这个预算下的情况；计划中的 `04_2_quantization_in_practice` 章会训练更久，
 # 并且把激活值也一起量化。
 
 # %% [markdown] lang="en"
@@ -1238,14 +1238,14 @@ assert largest_gap < smallest_fixed
 # %% [markdown] lang="en"
 # The entropy-coded grid (triangles) is the closest at every rate, and the prediction made for a Gaussian is met to a few hundredths of a bit:
 # about 0.25 bit (dotted) from 2 bits up. The codebook places its levels better than a grid does and still pays more, because its codes all have
-# the same length. That is why Deep Compression puts an entropy code behind its codebook (chapter `04_4_deep_compression`).
+# the same length. That is why Deep Compression puts an entropy code behind its codebook (the planned chapter `04_4_deep_compression`).
 #
 # The Gaussian is the hardest of all sources of one variance. For weights of another shape, pruned ones for example, the true bound lies lower,
 # and a distance below zero would be no contradiction.
 
 # %% [markdown] lang="zh"
 # 在每个码率上，熵编码的网格（三角形）都最接近下界，而且按高斯分布所作的预测与实测只差百分之几比特：从 2 比特起约为 0.25 比特（点线）。
-# 码本的电平比网格放得更好，付出的却更多，因为它的编码长度全都一样。Deep Compression 之所以在码本之后再加一道熵编码（第 `04_4_deep_compression` 章），原因就在这里。
+# 码本的电平比网格放得更好，付出的却更多，因为它的编码长度全都一样。Deep Compression 之所以在码本之后再加一道熵编码（计划中的 `04_4_deep_compression` 章），原因就在这里。
 #
 # 方差相同的所有信源中，高斯分布是最难压缩的。对于其他形状的权重（例如剪枝之后的），真正的下界更低，距离小于零也不矛盾。
 

@@ -932,11 +932,11 @@ assert all(after < 0.2 for _, after in recalls["labels"])
 assert after > 0.5 and all(after > 0.4 for _, after in recalls["soft, T = 4"])  # measured 0.64, seeds within 0.02
 
 # %% [markdown] lang="en"
-# More than half of a class it never saw. That knowledge stood in no label, and no image showed it: it stood in the small numbers. Chapter
-# 04_3 repeats Hinton's whole experiment. At last, what else the students of this chapter took over from the teacher:
+# More than half of a class it never saw. That knowledge stood in no label, and no image showed it: it stood in the small numbers.
+# The planned chapter 04_3 will repeat Hinton's whole experiment. At last, what else the students of this chapter took over from the teacher:
 
 # %% [markdown] lang="zh"
-# 一个从未见过的类别，竟认出了一半以上。这些知识不在任何标签里，也没有哪张图像展示过，它就藏在那些很小的概率里。第 04_3 章会完整重做 Hinton 的实验。
+# 一个从未见过的类别，竟认出了一半以上。这些知识不在任何标签里，也没有哪张图像展示过，它就藏在那些很小的概率里。计划中的 04_3 章会完整重做 Hinton 的实验。
 # 最后看看，本章的学生还从教师那里学到了什么：
 
 # %%
