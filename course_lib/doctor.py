@@ -4,7 +4,8 @@ A course fails in class for dull reasons: an old Python, a package that was not 
 `examine` looks for these before anyone opens a chapter, and pairs each fault with its cure.
 
     (1)  the course runs  <=>  no finding has status "broken"
-    (2)  "optional" names what only some chapters, the tests or the grader use; they skip it in words
+    (2)  "optional" names what only the tests, the reading version or the menus use, or what a chapter makes when it needs it
+    (3)  a cache that can only be read is "broken"  <=>  data or a network is missing in it
 
 It must work where the course does not: only Python's own library is imported at the top, and torch's absence is a finding, not
 a traceback. The wanted versions are not typed again here; they are read from the installed package's metadata, i.e. from
@@ -12,9 +13,11 @@ pyproject.toml. `jupyter --version` and `conda doctor` examine likewise, but can
 """
 
 import importlib.metadata
+import os
 import re
 import shutil
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,15 +27,8 @@ EXTRAS = {
     "test": "the tests",
     "site": "the reading version (make site)",
     "zh": "Chinese menus in JupyterLab",
-    "tools": "chapters 06 (toolkits)",
-    "models": "chapters 05 (real models)",
-    "classroom": "a class: handing out and collecting",
 }
-TOOLS = (
-    (("chromium", "chromium-browser", "google-chrome"), "Chromium", "the browser test", "chromium"),
-    (("espeak-ng",), "espeak-ng", "spoken keywords in chapter 05_3", "espeak-ng"),
-    (("bwrap",), "bubblewrap", "the grader's sandbox", "bubblewrap"),
-)
+TOOLS = ((("chromium", "chromium-browser", "google-chrome"), "Chromium", "the browser test", "chromium"),)
 MINIMUM_PYTHON = (3, 11)
 NEEDED_BYTES = 300e6  # MNIST twice (packed and plain), three networks, and room for a chapter's temporary files
 
@@ -148,31 +144,58 @@ def _number(version: str) -> tuple[int, ...]:
 
 
 def _cache() -> list[Finding]:
-    """Assets, trained networks, and the disk they live on."""
+    """The disk of the cache, whether it can be written, the assets and the trained networks."""
     from course_lib import assets, pretrained
 
     folder = assets.cache_folder()
-    findings = [_disk(folder)]
     missing = assets.missing()
+    untrained = [name for name in pretrained.RECIPES if not pretrained.is_trained(name)]
+    refusal = _refusal(folder)
+    writing = _writing(folder, refusal, is_complete=not missing and not untrained)
+    findings = [writing] if refusal else [_disk(folder), writing]  # where nothing is written, no room is needed
     for name, asset in assets.ASSETS.items():
         size = f"{asset.n_bytes / 1e6:.0f} MB"
         if name in missing:
-            cure = f"{sys.executable} -m course_lib fetch {name}"
+            cure = writing.cure or f"{sys.executable} -m course_lib fetch {name}"
             findings.append(Finding("broken", asset.what, f"not fetched yet ({size}, once, with a network)", cure))
         else:
             findings.append(Finding("ok", asset.what, "there"))
     for name in pretrained.RECIPES:
-        if pretrained.is_trained(name):
+        if name not in untrained:
             findings.append(Finding("ok", f"trained {name}", "there"))
         else:
-            cure = f"{sys.executable} -m course_lib prepare"
+            cure = writing.cure or f"{sys.executable} -m course_lib prepare"
             findings.append(Finding("optional", f"trained {name}", "not trained yet; a chapter does it when it needs it", cure))
     return findings
 
 
+def _existing(folder: Path) -> Path:
+    """The folder, or the nearest one above it that is there."""
+    return next(p for p in (folder, *folder.absolute().parents) if os.path.exists(p))
+
+
+def _refusal(folder: Path) -> str:
+    """Why nothing can be written into the cache, by trying: permissions do not tell that a disk is mounted for reading only."""
+    try:
+        for part in (folder, folder / "assets", folder / "trained"):
+            tempfile.NamedTemporaryFile(dir=_existing(part), prefix=".doctor-").close()
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _writing(folder: Path, refusal: str, is_complete: bool) -> Finding:
+    """Eq. (3)."""
+    if not refusal:
+        return Finding("ok", "cache", "can be written")
+    if is_complete:
+        return Finding("ok", "cache", f"read-only ({refusal}), and complete: nothing has to be written")
+    cure = "read-only: run `python -m course_lib prepare` where the cache is owned, or set COURSE_CACHE"
+    return Finding("broken", "cache", f"cannot write to {folder} ({refusal}), and not all is there", cure)
+
+
 def _disk(folder: Path) -> Finding:
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    free = shutil.disk_usage(existing).free
+    free = shutil.disk_usage(_existing(folder)).free
     if free < NEEDED_BYTES:
         cure = f"free some space, or set COURSE_CACHE to a folder on another disk ({NEEDED_BYTES / 1e6:.0f} MB are needed)"
         return Finding("broken", "disk", f"{free / 1e6:.0f} MB free in {folder}", cure)

@@ -125,11 +125,17 @@ def matrix(
     picture = ax.imshow(values, cmap="RdBu", vmin=-limit, vmax=limit, aspect="auto")
     ax.figure.colorbar(picture, ax=ax)
     small = W.numel() <= 64
+    ink = np.where(abs(values) > 0.6 * limit, "white", "black")
     for i, j in zip(*np.nonzero(~kept)):
-        ax.plot(j, i, marker="x", color="black", markersize=14 if small else 3, markeredgewidth=1, linestyle="none")
+        if small:
+            x, y = (j - 0.42, j + 0.42, np.nan, j - 0.42, j + 0.42), (i - 0.42, i + 0.42, np.nan, i + 0.42, i - 0.42)
+            ax.plot(x, y, color=ink[i, j], linewidth=1, alpha=0.7)
+        else:
+            ax.plot(j, i, marker="x", color="black", markersize=3, markeredgewidth=1, linestyle="none")
     if annotate if annotate is not None else small:
-        for (i, j), value in np.ndenumerate(values):
-            ax.text(j, i, f"{value:.2g}", ha="center", va="center", color="white" if abs(value) > 0.6 * limit else "black")
+        for (i, j), value in np.ndenumerate(values):  # in front of the cross, on a patch of the cell's colour
+            patch = None if kept[i, j] else {"facecolor": picture.to_rgba(value), "edgecolor": "none", "pad": 1.5}
+            ax.text(j, i, f"{value:.2g}", ha="center", va="center", color=ink[i, j], bbox=patch)
     if small:
         ax.set(xticks=range(n_columns), yticks=range(n_rows))
     ax.grid(False)

@@ -16,8 +16,8 @@ recipe is a usual one. Hubs keep weights likewise (a hash in the name, a lock, s
 """
 
 import hashlib
+import io
 import json
-import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -25,13 +25,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from filelock import FileLock
 from torch import Tensor, nn
 
 from course_lib import models
 from course_lib._check import check_choice, check_count
 from course_lib.assets import ASSETS, cache_folder
-from course_lib.data import Digits, mnist
+from course_lib.data import Digits, _keep, _lock_if_writable, mnist
 from course_lib.optimizers import Adam
 from course_lib.training import n_updates, train, warmup_cosine
 
@@ -68,7 +67,8 @@ def trained(name: str, seed: int = 0, progress: bool = True) -> nn.Sequential:
 
     name: "lenet_300_100", "lenet_5" or "hinton_teacher".  seed: of initialization, order and dropout.  Each call returns a new
     network; still, give a `copy.deepcopy` to whatever changes one, so that the dense one stays for the comparison.
-    Two notebooks at once train once: the second waits. A damaged file in the cache is trained anew.
+    Two notebooks at once train once: the second waits. A damaged file in the cache is trained anew. Where the cache cannot be
+    written, what is in it is loaded all the same; what is not is trained each time, and one line says why it was not kept.
     Raises ValueError for an unknown name or a negative seed, AssetError where MNIST is missing and cannot be fetched.
     Source: Kingma and Ba, 2015 (Adam); Loshchilov and Hutter, 2017, eq. (5) (cosine).  Notebook: 00_start_here, 01_background.
     """
@@ -107,18 +107,19 @@ def _load_or_train(name: str, seed: int, progress: bool) -> tuple[nn.Sequential,
     model = MAKERS[name](seed)
     errors = _load(path, model)
     if errors is None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(path.with_suffix(".lock")):
+        with _lock_if_writable(name, path) as writable:
             errors = _load(path, model)  # another process may have been faster
             if errors is None:
                 errors = _train(name, model, seed, progress)
-                _save(path, model, errors)
+                if writable:
+                    _save(name, path, model, errors)
     return model.eval(), errors
 
 
 def _path(name: str, seed: int) -> Path:
-    """Eq. (2)."""
-    ingredients = asdict(RECIPES[name]) | {"seed": seed, "torch": torch.__version__, "data": ASSETS["mnist"].sha256}
+    """Eq. (2). "2.13.0+cpu" and "2.13.0" are the same torch, built for other processors: they share a cache."""
+    version = torch.__version__.split("+")[0]
+    ingredients = asdict(RECIPES[name]) | {"seed": seed, "torch": version, "data": ASSETS["mnist"].sha256}
     ingredients["layers"] = str(MAKERS[name](seed))
     digest = hashlib.sha256(json.dumps(ingredients, sort_keys=True).encode()).hexdigest()
     return cache_folder() / "trained" / f"{name}-{seed}-{digest[:16]}.npz"
@@ -161,13 +162,12 @@ def _count_errors(model: nn.Module, digits: Digits) -> int:
     return int(torch.cat(wrong).sum())
 
 
-def _save(path: Path, model: nn.Module, errors: int) -> None:
+def _save(name: str, path: Path, model: nn.Module, errors: int) -> None:
     """One `.npz` of plain arrays, no pickle, put in place by one rename."""
-    arrays = {name: W.numpy() for name, W in model.state_dict().items()}
-    partial = path.with_suffix(".part")  # nobody else writes it: the caller holds the lock
-    with open(partial, "wb") as file:
-        np.savez(file, **arrays, **{"test errors": np.array(errors)})
-    os.replace(partial, path)
+    arrays = {key: W.numpy() for key, W in model.state_dict().items()}
+    file = io.BytesIO()
+    np.savez(file, **arrays, **{"test errors": np.array(errors)})
+    _keep(name, path, file.getbuffer())
 
 
 def _load(path: Path, model: nn.Module) -> int | None:

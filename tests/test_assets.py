@@ -102,7 +102,10 @@ def test_without_pip_the_cure_is_ensurepip(tiny, monkeypatch):
         fetch("tiny", progress=False)
 
 
-@pytest.mark.parametrize(("number", "says"), [(errno.ENOSPC, "is full"), (errno.EACCES, "cannot write")])
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [(errno.ENOSPC, "is full"), (errno.EDQUOT, "is full"), (errno.EACCES, "cannot write"), (errno.EROFS, "Read-only")],
+)
 def test_a_full_or_forbidden_disk_is_said_and_nothing_half_stays(tiny, monkeypatch, number, says):
     def fail(archive, members, folder):
         folder.mkdir()
@@ -114,6 +117,17 @@ def test_a_full_or_forbidden_disk_is_said_and_nothing_half_stays(tiny, monkeypat
     with pytest.raises(AssetError, match=rf"{says}.*COURSE_CACHE"):
         fetch("tiny", progress=False)
     assert not [f for f in files_below(assets.cache_folder()) if "half" in f]
+
+
+def test_a_cache_that_cannot_be_written_serves_what_is_there_and_says_the_cure_for_the_rest(tiny, tmp_path, monkeypatch):
+    """Root may write anywhere, so a path below a file stands for a disk that refuses; a complete asset asks for no lock."""
+    monkeypatch.setattr(assets, "_download", lambda asset, work, progress: tiny)
+    folder = fetch("tiny", progress=False)
+    monkeypatch.setattr(assets, "FileLock", lambda path: pytest.fail("locked to read"))
+    assert fetch("tiny", progress=False) == folder
+    monkeypatch.setenv("COURSE_CACHE", str(tiny / "cache"))
+    with pytest.raises(AssetError, match=r"tiny: cannot write to .*COURSE_CACHE.*`python -m course_lib prepare`"):
+        fetch("tiny", progress=False)
 
 
 def test_a_file_put_there_by_hand_serves_without_pip(tiny, monkeypatch):

@@ -1,6 +1,9 @@
 """MNIST is the original split to the last pixel, parts of it are fair, and no pickle can do more than hold arrays."""
 
+import errno
 import gzip
+import io
+import os
 import pickle
 import time
 from pathlib import Path
@@ -104,6 +107,67 @@ def test_first_read_makes_a_plain_copy_that_replaces_the_pickle(fake_parts, monk
     plain = tmp_path / "assets" / "mnist-uint8.npy"
     plain.write_bytes(plain.read_bytes()[:1000])  # a damaged copy is made again, not believed
     assert mnist().test_labels.equal(first.test_labels) and len(opened) == 2
+
+
+@pytest.fixture
+def fetched(fake_parts, monkeypatch, tmp_path):
+    """The asset is there, its plain copy not yet."""
+    monkeypatch.setenv("COURSE_CACHE", str(tmp_path))
+    (tmp_path / "assets").mkdir()
+    monkeypatch.setattr(data, "fetch", lambda name, progress: tmp_path)
+    monkeypatch.setattr(data, "load_numpy_pickle", lambda path: fake_parts[0])
+    return tmp_path / "assets"
+
+
+def disk_refuses(monkeypatch, number, suffix):
+    """Opening a file with this suffix for writing works; writing to it fails half-way, as on a full disk."""
+
+    class Refusing(io.FileIO):
+        def write(self, content):
+            super().write(bytes(content[:100]))
+            raise OSError(number, os.strerror(number))
+
+    def opened(path, mode="r"):
+        return Refusing(path, "w") if str(path).endswith(suffix) and "w" in mode else open(path, mode)
+
+    monkeypatch.setattr(data, "open", opened, raising=False)
+
+
+@pytest.mark.parametrize(("number", "says"), [(errno.ENOSPC, "is full. Free some space"), (errno.EIO, "cannot write to")])
+def test_a_disk_that_fills_while_writing_costs_only_the_copy(fetched, fake_parts, monkeypatch, capsys, number, says):
+    disk_refuses(monkeypatch, number, ".part")
+    digits = mnist()
+    assert digits.train_images.equal(torch.from_numpy(fake_parts[1][:60_000] / np.float32(256)))
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and says in said and "not kept" in said and "COURSE_CACHE" in said
+    assert [p.name for p in fetched.iterdir() if p.suffix != ".lock"] == []
+
+
+def test_ctrl_c_while_the_copy_is_written_leaves_nothing_half(fetched, monkeypatch):
+    def interrupt(partial, path):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(data.os, "replace", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        mnist()
+    assert [p.name for p in fetched.iterdir() if p.suffix != ".lock"] == []
+
+
+def test_a_cache_that_can_only_be_read_is_enough(fetched, monkeypatch, capsys):
+    """Without the plain copy the digits come from the asset, and one line says why; with it, no lock is asked."""
+
+    def refuse(path):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    with monkeypatch.context() as read_only:
+        read_only.setattr(data, "FileLock", refuse)
+        without = mnist()
+        said = capsys.readouterr().err
+        assert said.count("\n") == 1 and "Read-only" in said and "`python -m course_lib prepare`" in said
+        assert not list(fetched.iterdir())
+    mnist()
+    monkeypatch.setattr(data, "FileLock", refuse)
+    assert mnist().test_images.equal(without.test_images) and capsys.readouterr().err == ""
 
 
 @pytest.mark.parametrize("fault", ["shape", "value", "label", "kind"])

@@ -74,8 +74,26 @@ def test_matrix_has_white_at_zero_and_a_cross_on_each_pruned_weight():
     ax = drawable(matrix(W, mask=torch.tensor([[False, True], [False, True]])))
     assert ax.images[0].get_clim() == (-3.0, 3.0)  # eq. (2)
     assert matrix(torch.tensor([[1.0, 4.0]])).images[0].get_clim() == (-4.0, 4.0)
-    assert {(line.get_xdata()[0], line.get_ydata()[0]) for line in ax.lines} == {(0, 0), (0, 1)}
+    assert {(np.nanmean(line.get_xdata()), np.nanmean(line.get_ydata())) for line in ax.lines} == {(0, 0), (0, 1)}
     assert [t.get_text() for t in ax.texts] == ["1", "-3", "0", "2"]
+    assert ax.get_xlim() == (-0.5, 1.5) and ax.get_ylim() == (1.5, -0.5)  # a cross stays inside its cell
+
+
+def test_matrix_keeps_the_number_of_a_pruned_weight_readable():
+    """The number stands in front of its cross, on an opaque patch, and the patch leaves the ends of the cross visible."""
+    ax = drawable(matrix(torch.tensor([[-0.25, -3.0, 0.0, 2.0]] * 3), mask=torch.tensor([[False, True, False, True]] * 3)))
+    patches = [text.get_bbox_patch() for text in ax.texts]
+    assert [patch is not None for patch in patches] == 3 * [True, False, True, False]
+    crossed = [(text, patch) for text, patch in zip(ax.texts, patches) if patch is not None]
+    for (text, patch), line in zip(crossed, ax.lines, strict=True):
+        assert text.get_zorder() > line.get_zorder() and patch.get_facecolor()[3] == 1
+        numbers, cross = patch.get_window_extent(), line.get_window_extent()
+        assert cross.x0 < numbers.x0 and numbers.x1 < cross.x1 and cross.y0 < numbers.y0 and numbers.y1 < cross.y1
+
+
+def test_matrix_of_many_weights_has_a_small_cross_in_each_pruned_cell():
+    ax = drawable(matrix(torch.rand(9, 8), mask=torch.eye(9, 8, dtype=torch.bool)))
+    assert len(ax.lines) == 9 * 8 - 8 and not ax.texts
 
 
 def test_curves_are_the_data_with_distinct_colours_and_markers():

@@ -1,5 +1,7 @@
 """Networks are trained once, kept safely, and never served stale, damaged or twice."""
 
+import errno
+import os
 import threading
 from dataclasses import replace
 
@@ -7,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from course_lib import models, pretrained
+from course_lib import data, models, pretrained
 from course_lib.assets import AssetError
 from course_lib.data import Digits, mnist
 from course_lib.pretrained import is_trained, n_test_errors, trained
@@ -77,6 +79,56 @@ def test_another_recipe_or_another_torch_is_another_file(tiny, trainings, monkey
     monkeypatch.setattr(pretrained.torch, "__version__", "99.0")
     assert not is_trained("tiny")
     assert trainings == [0, 0]
+
+
+def test_two_builds_of_one_torch_share_their_networks(tiny, trainings, monkeypatch):
+    for version in ("2.13.0+cpu", "2.13.0", "2.13.0+cu130"):
+        monkeypatch.setattr(pretrained.torch, "__version__", version)
+        trained("tiny", progress=False)
+    assert trainings == [0]
+    monkeypatch.setattr(pretrained.torch, "__version__", "2.13.1+cpu")
+    assert not is_trained("tiny")
+
+
+def test_a_network_that_is_there_is_loaded_without_a_lock_or_a_write(tiny, trainings, monkeypatch, capsys):
+    good = state(trained("tiny", progress=False))
+    monkeypatch.setattr(data, "FileLock", lambda path: pytest.fail("locked to read"))
+    monkeypatch.setattr(data.os, "replace", lambda *paths: pytest.fail("written to read"))
+    assert state(trained("tiny", progress=False)).equal(good) and trainings == [0] and capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("refusal", ["below a file", "read-only", "forbidden"])
+def test_where_nothing_can_be_kept_the_network_is_trained_in_memory_and_one_line_says_why(
+    tiny, trainings, monkeypatch, tmp_path, capsys, refusal
+):
+    """Permissions do not stop root: a path below a file, and a lock that raises what such a disk raises, stand for it."""
+    good = state(trained("tiny", progress=False))
+    numbers = {"below a file": errno.ENOTDIR, "read-only": errno.EROFS, "forbidden": errno.EACCES}
+    if refusal == "below a file":
+        (tmp_path / "file").write_text("")
+        monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "file" / "cache"))
+    else:
+        monkeypatch.setenv("COURSE_CACHE", str(tmp_path / "other"))
+
+        def refuse(path):
+            raise OSError(numbers[refusal], os.strerror(numbers[refusal]))
+
+        monkeypatch.setattr(data, "FileLock", refuse)
+    model = trained("tiny", progress=False)
+    said = capsys.readouterr().err
+    assert state(model).equal(good) and not model.training and trainings == [0, 0]
+    assert said.count("\n") == 1 and said.startswith("tiny: not kept") and os.strerror(numbers[refusal]) in said
+    assert "COURSE_CACHE" in said and "`python -m course_lib prepare`" in said and not is_trained("tiny")
+
+
+def test_a_full_disk_costs_only_the_copy_and_leaves_no_part(tiny, monkeypatch, tmp_path, capsys):
+    def full(partial, path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(data.os, "replace", full)
+    assert n_test_errors("tiny", progress=False) <= 5
+    assert "tiny: not kept" in (said := capsys.readouterr().err) and "is full. Free some space" in said
+    assert not files(tmp_path) and not files(tmp_path, ".part")
 
 
 @pytest.mark.parametrize("damage", ["empty", "cut", "text", "other shape", "pickle", "no errors"])

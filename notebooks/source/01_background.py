@@ -18,17 +18,17 @@
 # intensity of a layer; measure the roofline of a machine; predict the latency of a network from it; and say why weights, not
 # arithmetic, decide the speed of a large language model.
 #
-# **Time** 60 minutes, about 20 seconds of them computing. **Memory** 1 GB. **Needs** chapter `00_start_here`; MNIST.
+# **Time** 60 minutes, about 10 seconds of them computing. **Memory** 1 GB. **Needs** chapter `00_start_here`; MNIST.
 
 # %% [markdown] lang="zh"
 # **学完本章，你能够** 手工数出一个网络的参数量、字节数和乘加运算次数；算出一层的计算强度；测出一台机器的屋顶线；
 # 由此预测网络的延迟；并说清楚为什么决定大语言模型速度的是权重，而不是计算。
 #
-# **时间** 60 分钟，其中计算约 20 秒。**内存** 1 GB。**预备** 第 `00_start_here` 章；MNIST。
+# **时间** 60 分钟，其中计算约 10 秒。**内存** 1 GB。**预备** 第 `00_start_here` 章；MNIST。
 
 # %%
 import inspect
-from itertools import product
+from itertools import pairwise, product
 
 import matplotlib.pyplot as plt
 import torch
@@ -36,7 +36,7 @@ from torch import nn
 
 from course_lib import plots
 from course_lib.data import mnist
-from course_lib.measure import accuracy, dense_bytes, macs, n_parameters
+from course_lib.measure import accuracy, dense_bytes, macs, n_parameters, speed_ratio
 from course_lib.measure.roofline import Work, fastest_s, layer_works, linear_work
 from course_lib.measure.roofline import measure_machine, predicted_latency_s, tokens_per_second
 from course_lib.models import lenet_5, lenet_300_100, mlp
@@ -45,13 +45,14 @@ from course_lib.widgets.background import roofline_explorer, roofline_figure, ro
 
 plots.use_course_style()
 torch.set_num_threads(1)
-torch.manual_seed(0)
+_ = torch.manual_seed(0)
 
 # %%
 WIDTHS = (4, 16, 64, 256)  # hidden units of the networks in section 1
 N_TRAIN = 20_000  # images that train them
 BIG_BATCH = 1000
 LARGE = 4096  # inputs and outputs of one layer of a large model
+HUGE = 16_384  # at 8 bits still 268 MB, more than any size whose bandwidth we measure
 
 # %% [markdown] lang="en"
 # ## 1 · Why not simply take a small model?
@@ -77,17 +78,20 @@ for n in WIDTHS:
     print(f"784-{n}-10: {sizes[-1]:7,} parameters, {errors[-1]:5.2f} % of 10,000 wrong")
 print(f"{sizes[-1] / sizes[0]:.0f} times the parameters, errors divided by {errors[0] / errors[-1]:.1f}")
 assert sizes[-1] > 60 * sizes[0] and errors[0] > 2 * errors[-1]
+gains = [before - after for before, after in pairwise(errors)]
+print("points gained by each factor of four:", *[f"{gain:.2f}" for gain in gains])
+assert min(gains) > 0 and gains[0] > 5 * max(gains[1:])
 ax = plots.curves({"784-n-10": (sizes, errors)}, "parameters", "test error (%)", log_x=True)
-ax.set_ylim(bottom=0)
+_ = ax.set_ylim(bottom=0)
 
 # %% [markdown] lang="en"
-# Larger is better, with diminishing returns: each factor of four buys less than the one before. That is the bargain that made
-# models large, and the reason for this course: keep the answers of the large model, pay for a small one. First we must know what
-# is being paid.
+# Larger is better, but not evenly: the first factor of four buys by far the most; each one after that still helps, by a few points
+# at the price of four times the parameters. That is the bargain that made models large, and the reason for this course: keep the
+# answers of the large model, pay for a small one. First we must know what is being paid.
 
 # %% [markdown] lang="zh"
-# 越大越好，但收益递减：同样放大四倍，一次比一次买到的少。模型就是这样一步步变大的，而这门课的目标正在于此：
-# 要大模型的答案，付小模型的价钱。那么先要弄清楚，付的到底是什么。
+# 越大越好，但好处并不均匀：头一次放大四倍，收益远远超过后面；再往后，每次都要多付三倍的参数，却只换来几个百分点。
+# 模型就是这样一步步变大的，而这门课的目标正在于此：要大模型的答案，付小模型的价钱。那么先要弄清楚，付的到底是什么。
 
 # %% [markdown] lang="en"
 # ## 2 · The first cost: parameters and bytes
@@ -296,7 +300,7 @@ for size, bandwidth in machine.bandwidths.items():
 sizes_mb = [size / 1e6 for size in machine.bandwidths]
 speeds = [bandwidth / 1e9 for bandwidth in machine.bandwidths.values()]
 ax = plots.curves({"sum of a vector": (sizes_mb, speeds)}, "MB that are read", "GB/s", log_x=True)
-ax.set_ylim(bottom=0)
+_ = ax.set_ylim(bottom=0)
 assert machine.peak_flops > machine.bandwidth / 4  # more than one flop for a number that is read
 
 # %% [markdown] lang="en"
@@ -352,10 +356,18 @@ def run_s(net, X):
 totals = {name: sum(layer_works(net, X).values(), Work(0, 0)) for name, (net, X) in cases.items()}
 measured = {name: run_s(net, X) for name, (net, X) in cases.items()}
 
+
 # %%
+def hollow(ax):
+    """Outlines instead of filled markers: two marks on one spot can both be seen."""
+    for line in ax.lines:
+        line.set(markerfacecolor="none", markeredgewidth=2)
+    ax.legend(fontsize=9, loc="lower right")
+
+
 points = {name: (w.intensity, w.flops / measured[name], w.n_bytes) for name, w in totals.items()}
 figure, ax = plt.subplots(figsize=(9, 5))
-ax = roofline_figure(machine, points, ax)
+hollow(roofline_figure(machine, points, ax))
 
 # %% [markdown] lang="en"
 # Read the figure from left to right. The rising lines are memory and the fastest cache, the flat one is the peak; the thin line
@@ -374,24 +386,42 @@ ax = roofline_figure(machine, points, ax)
 roofline_explorer(machine)
 
 # %% [markdown] lang="en"
-# The same as a static figure, for the large layer. Four samples at a time, or weights of 8 bits, make it four times as intense:
-# the two marks nearly coincide on the slope. The times in the legend do not: the bits shorten the run, the batch only shares it.
+# The same as a static figure, for a layer so huge (16384x16384) that even its 8-bit weights exceed every size in section 5, so that
+# all marks belong to the slope of memory. Four samples at a time, or weights of 8 bits, make it four times as intense: the
+# triangle and the square nearly coincide. The times in the legend do not: the bits shorten the run, the batch only shares it.
+#
+# Did the explorer promise *more* than a factor of four for the 4096x4096 layer at 8 bits? Then its 17 MB fit into a cache of this
+# machine, which the 67 MB of fp32 did not. The surplus is the cache's; the last line of output takes the two apart.
 
 # %% [markdown] lang="zh"
-# 同样的内容画成静态图，对象是大的那一层。四个样本一起算，或者把权重压到 8 比特，计算强度都变成原来的四倍：
-# 斜坡上的两个点几乎重合。图例里的时间却不一样：减少比特缩短了运行时间，加大批只是让更多样本来分摊它。
+# 同样的内容画成静态图。这次取一个特别大的层（16384x16384），权重压到 8 比特之后，仍然比第 5 节测过的任何大小都大，
+# 所以各点对应的都是内存那条斜坡。四个样本一起算，或者把权重压到 8 比特，计算强度都变成原来的四倍：三角与方块几乎重合。
+# 图例里的时间却不一样：减少比特缩短了运行时间，加大批只是让更多样本来分摊它。
+#
+# 如果在上面的互动图里，4096x4096 的那一层压到 8 比特后，快了*不止*四倍，那是因为 17 MB 装得进这台机器的某级缓存，而 fp32 的 67 MB 装不进去。
+# 多出来的部分是缓存的功劳；输出的最后一行把两者分开来算。
 
 # %%
-static = {}
+static, shortest = {}, {}
 for B, n_bits in [(1, 32), (4, 32), (1, 8), (1024, 32)]:
-    need, seconds, bound, _ = roofline_values(machine, LARGE, LARGE, B, n_bits)
-    static[f"batch {B}, {n_bits} bits: at least {1e3 * seconds:.2f} ms, {bound}"] = (
+    need, seconds, bound, _ = roofline_values(machine, HUGE, HUGE, B, n_bits)
+    shortest[B, n_bits] = seconds
+    static[f"batch {B}, {n_bits} bits: at least {1e3 * seconds:.1f} ms, {bound}"] = (
         need.intensity, need.flops / seconds, need.n_bytes
     )
 figure, ax = plt.subplots(figsize=(9, 4.5))
-ax = roofline_figure(machine, static, ax)
-one = linear_work(1, LARGE, LARGE).intensity
-assert all(3.9 < linear_work(B, LARGE, LARGE, b).intensity / one < 4.01 for B, b in [(4, 32), (1, 8)])
+hollow(roofline_figure(machine, static, ax))
+
+# %%
+one = linear_work(1, HUGE, HUGE)
+assert all(3.9 < linear_work(B, HUGE, HUGE, b).intensity / one.intensity < 4.01 for B, b in [(4, 32), (1, 8)])
+if machine.ridge > 2:  # flop/byte: then both marks lie on the slope, as on all but unusual machines
+    assert 3.9 < shortest[1, 32] / shortest[1, 8] < 4.01  # the bits shorten the run
+    assert 1 <= shortest[4, 32] / shortest[1, 32] < 1.01  # the batch takes as long, and shares it
+fp32, int8 = linear_work(1, LARGE, LARGE, 32), linear_work(1, LARGE, LARGE, 8)
+by_bits = fp32.n_bytes / int8.n_bytes
+by_cache = machine.bandwidth_at(int8.n_bytes) / machine.bandwidth_at(fp32.n_bytes)
+print(f"4096 x 4096 at 8 bits: {by_bits:.2f} times fewer bytes, read {by_cache:.2f} times as fast")
 
 # %% [markdown] lang="en"
 # ## 7 · Predicted and measured
@@ -464,57 +494,70 @@ dense, zeroed, halved = nn.Linear(LARGE, LARGE), nn.Linear(LARGE, LARGE), nn.Lin
 with torch.no_grad():
     zeroed.weight.mul_(torch.rand(LARGE, LARGE) < 0.1)
 x, X16 = torch.rand(1, LARGE), torch.rand(16, LARGE)
-base = run_s(dense, x)
 runs = {"nine tenths zeros": (zeroed, x), "half the rows": (halved, x), "sixteen samples": (dense, X16)}
-relative = {name: run_s(layer, v) / base for name, (layer, v) in runs.items()}
-for name, ratio in relative.items():
-    print(f"{name:18} takes {ratio:.2f} times as long")
+speed = {}
+with torch.no_grad():
+    for name, (layer, v) in runs.items():  # each in turn with the dense layer on one sample
+        speed[name] = speed_ratio(lambda: dense(x), lambda layer=layer, v=v: layer(v), n_repeats=15, at_least_s=0.0)
+        print(f"{name:18} speed {speed[name]}")
+print(f"a sample of the sixteen: {16 * speed['sixteen samples'].ratio:.1f} times as fast as one by itself")
 # Margins for caches that keep part of the 67 MB, and for kernels that treat one row unlike sixteen.
-assert 0.6 < relative["nine tenths zeros"] < 1.6
-assert relative["half the rows"] < 0.8
-assert relative["sixteen samples"] < 13
+assert 0.6 < speed["nine tenths zeros"].ratio < 1.6  # and not 10
+assert speed["half the rows"].ratio > 1.25
+assert speed["sixteen samples"].ratio > 1 / 13
 
 # %% [markdown] lang="en"
-# - **Zeros** are fetched and multiplied like any number: nothing gained. Sparsity pays only in a format that does not store
-#   them and with a kernel that skips them (chapter 3.1), or where whole rows go.
-# - **Removed rows** are bytes not fetched: time falls with them.
+# Each line is a ratio of speeds (above 1 is faster) from runs in turn, with a 95 % interval in brackets.
+#
+# - **Zeros** are fetched and multiplied like any number. Nine tenths fewer useful products would be ten times the speed; the
+#   ratio stays near 1, and where the interval contains 1 no gain is shown. Sparsity pays only in a format that does not store
+#   zeros and with a kernel that skips them (chapter 3.1), or where whole rows go.
+# - **Removed rows** are bytes not fetched: half of them is twice the speed where both layers come from memory. A ratio or an
+#   interval that goes well above 2 is the cache again: part of 34 MB stays where 67 MB did not.
 # - **Sixteen samples** are sixteen times the arithmetic, and take far less than sixteen times as long, because they share the
 #   weights. This is why servers collect requests into batches, and why a single reader cannot profit from that.
 #
-# What remains for the single reader is fewer bytes a weight. A quarter of the bits allows four times the speed, if the kernel
-# reads packed weights; rounding them and leaving them in fp32, as experiments do, changes nothing about the time.
+# What remains for the single reader is fewer bytes a weight. A quarter of the bits allows four times the speed (more only
+# where a cache comes in, section 6), if the kernel reads packed weights; rounding them and leaving them in fp32, as
+# experiments do, changes nothing about the time.
 
 # %% [markdown] lang="zh"
-# - **零**和别的数一样要取、要乘，什么也没省下。稀疏只有在两种情况下才有收益：存储格式不存零、计算时也跳过零（第 3.1 章），
-#   或者整行整行地去掉。
-# - **去掉的行**是不用再取的字节，时间随之下降。
+# 每一行是速度之比（大于 1 就是更快），由交替运行成对测得，方括号里是 95 % 区间。
+#
+# - **零**和别的数一样要取、要乘。有用的乘积只剩十分之一，照理该快十倍；实际比值却在 1 附近，只要区间包含 1，就不能说变快了。
+#   稀疏只有在两种情况下才有收益：存储格式不存零、计算时也跳过零（第 3.1 章），或者整行整行地去掉。
+# - **去掉的行**是不用再取的字节：两层都从内存读取时，字节少一半，速度就是两倍。如果比值或区间上端明显超过 2，那又是缓存的缘故：
+#   67 MB 留不住，34 MB 却能留住一部分。
 # - **十六个样本**的计算量是十六倍，花的时间却远不到十六倍，因为它们共用权重。服务器要把请求凑成一批，道理就在这里；
 #   而只有一位读者时，就沾不到这个光。
 #
-# 留给这一位读者的办法，是让每个权重少占字节。比特数除以四，速度最多可以快到四倍，前提是计算内核直接读取打包的权重；
+# 留给这一位读者的办法，是让每个权重少占字节。比特数除以四，速度可以快到四倍（再快就是沾了缓存的光，见第 6 节），前提是计算内核直接读取打包的权重；
 # 像实验中那样只做四舍五入、仍以 fp32 存放，时间不会有任何变化。
 
 # %% [markdown] lang="en"
-# ## 9 · The same formulas, twenty thousand times larger
+# ## 9 · The same formulas, 26,000 times larger
 #
-# A language model with $n$ parameters reads all of them for each token that it writes, so for one reader
+# From LeNet-300-100 to 7 billion parameters. A language model with $n$ parameters reads all of them for each token that it
+# writes, so for one reader
 #
 # $$ \text{tokens/s} \le \frac{\beta}{n\, b / 8} $$
 #
 # **Predict** for 7 billion parameters: does it fit into 16 GB in fp16? How fast can one core of this machine write with it, at
-# most? (The other bandwidths are data-sheet values.)
+# most? (The other bandwidths come from data sheets; see the sources.)
 
 # %% [markdown] lang="zh"
-# ## 9 · 同样的公式，放大几万倍
+# ## 9 · 同样的公式，放大 26,000 倍
 #
-# 一个有 $n$ 个参数的语言模型，每写一个词元都要把全部参数读一遍，所以对一位读者来说
+# 从 LeNet-300-100 到七十亿参数。一个有 $n$ 个参数的语言模型，每写一个词元都要把全部参数读一遍，所以对一位读者来说
 #
 # $$ \text{tokens/s} \le \frac{\beta}{n\, b / 8} $$
 #
-# **先猜**七十亿参数的情形：fp16 时装得进 16 GB 吗？用这台机器的一个核，最快每秒能写多少个词元？（其余带宽取自产品手册。）
+# **先猜**七十亿参数的情形：fp16 时装得进 16 GB 吗？用这台机器的一个核，最快每秒能写多少个词元？（其余带宽取自产品手册，见参考文献。）
 
 # %%
 N_LLM = 7e9
+assert round(N_LLM / n_parameters(networks["LeNet-300-100"]), -3) == 26_000
+assert round(2 * 8 * 5.6e9, -9) == 90e9  # DDR5-5600: two channels, 8 bytes a transfer
 bandwidths = {"this thread": machine.bandwidth, "DDR5 laptop": 90e9, "H100 GPU": 3350e9}  # byte/s
 print("tokens/s at most:  ", *[f"{name:>12}" for name in bandwidths])
 for n_bits in (32, 16, 8, 4):
@@ -577,7 +620,7 @@ assert 0.35 < used / 312e12 < 0.45 and 9 < 82_432 / 24 / 365 < 10
 # - `course_lib.models.mlp`, `course_lib.models.lenet_300_100`, `course_lib.models.lenet_5`, `course_lib.data.mnist`,
 #   `course_lib.training.train`
 # - `course_lib.measure.n_parameters`, `course_lib.measure.dense_bytes`, `course_lib.measure.macs`,
-#   `course_lib.measure.accuracy`
+#   `course_lib.measure.accuracy`, `course_lib.measure.speed_ratio`
 # - `course_lib.measure.roofline.linear_work`, `course_lib.measure.roofline.layer_works`,
 #   `course_lib.measure.roofline.Work`, `course_lib.measure.roofline.fastest_s`
 # - `course_lib.measure.roofline.measure_machine` (it returns a `Machine`), `course_lib.measure.roofline.predicted_latency_s`,
@@ -603,6 +646,8 @@ assert 0.35 < used / 312e12 < 0.45 and 9 < 82_432 / 24 / 365 < 10
 # - Kaplan et al. (2020), Scaling laws for neural language models, *arXiv* 2001.08361: $6\,n\,D$.
 # - Touvron et al. (2023), LLaMA: open and efficient foundation language models, *arXiv* 2302.13971, table 15.
 # - Pope et al. (2023), Efficiently scaling transformer inference, *MLSys*.
+# - NVIDIA, H100 Tensor Core GPU data sheet (SXM version, 3.35 TB/s) and A100 Tensor Core GPU data sheet (312 TFLOP/s, dense, in
+#   16-bit floating point). The laptop: two channels of DDR5-5600, 64 bits each, $2 \cdot 8 \cdot 5.6 \cdot 10^9$ byte/s.
 
 # %% [markdown] lang="zh"
 # ## 小结
@@ -618,7 +663,7 @@ assert 0.35 < used / 312e12 < 0.45 and 9 < 82_432 / 24 / 365 < 10
 # - `course_lib.models.mlp`、`course_lib.models.lenet_300_100`、`course_lib.models.lenet_5`、`course_lib.data.mnist`、
 #   `course_lib.training.train`
 # - `course_lib.measure.n_parameters`、`course_lib.measure.dense_bytes`、`course_lib.measure.macs`、
-#   `course_lib.measure.accuracy`
+#   `course_lib.measure.accuracy`、`course_lib.measure.speed_ratio`
 # - `course_lib.measure.roofline.linear_work`、`course_lib.measure.roofline.layer_works`、
 #   `course_lib.measure.roofline.Work`、`course_lib.measure.roofline.fastest_s`
 # - `course_lib.measure.roofline.measure_machine`（返回一个 `Machine`）、`course_lib.measure.roofline.predicted_latency_s`、
@@ -644,3 +689,5 @@ assert 0.35 < used / 312e12 < 0.45 and 9 < 82_432 / 24 / 365 < 10
 # - Kaplan et al. (2020), Scaling laws for neural language models, *arXiv* 2001.08361：$6\,n\,D$。
 # - Touvron et al. (2023), LLaMA: open and efficient foundation language models, *arXiv* 2302.13971, table 15。
 # - Pope et al. (2023), Efficiently scaling transformer inference, *MLSys*。
+# - NVIDIA, H100 Tensor Core GPU 产品手册（data sheet，SXM 版，3.35 TB/s）与 A100 Tensor Core GPU 产品手册（data sheet，16 位浮点、稠密，312 TFLOP/s）。
+#   笔记本电脑：双通道 DDR5-5600，每通道 64 位，$2 \cdot 8 \cdot 5.6 \cdot 10^9$ byte/s。

@@ -155,11 +155,11 @@ assert survivors < 100 and erased_errors > 8000  # chance is 9,000; classes diff
 # %% [markdown] lang="en"
 # A handful of weights is left, and the network answers nearly the same digit to every image: its biases speak, the image is not
 # heard. Accuracy has fallen to chance. The picture shows why: the grid of the rule is the integers, and the weights live between two
-# of its points. Everything inside the dashed lines becomes 0.
+# of its points. Everything inside the dotted lines becomes 0.
 
 # %% [markdown] lang="zh"
 # 只剩下寥寥几个权重，网络对几乎所有图像都给出同一个数字：说话的只有偏置，图像的内容根本传不过去，准确率跌到了随机猜测的水平。
-# 下图说明了原因：这条规则的网格就是整数，而权重全都挤在两个格点之间，虚线以内的一律变成 0。
+# 下图说明了原因：这条规则的网格就是整数，而权重全都挤在两个格点之间，点线以内的一律变成 0。
 
 # %%
 fig, axes = plt.subplots(1, 2, figsize=(9, 3.2))
@@ -508,13 +508,12 @@ _ = ax.set(yscale="log", ylim=(1.2, 120))
 # ## 6 · Let the largest weights saturate
 #
 # A range that ends before the largest weight has a finer step for all the others. How much should be cut off? Search: shrink the
-# range of each slice in steps of one percent and keep the one of least squared error. (Still no data is looked at.)
+# range of each slice step by step and keep the one of least squared error. (Still no data is looked at.)
 
 # %% [markdown] lang="zh"
 # ## 6 · 让最大的权重饱和
 #
-# 如果量化范围不到最大的权重就结束，其余权重的步长就会更细。该截掉多少？用搜索来回答：把每一片的范围按百分之一逐步缩小，
-# 保留平方误差最小的那个。（到这里仍然没有用到任何数据。）
+# 如果量化范围不到最大的权重就结束，其余权重的步长就会更细。该截掉多少？用搜索来回答：把每一片的范围一步步缩小，保留平方误差最小的那个。（到这里仍然没有用到任何数据。）
 
 # %%
 shares = torch.arange(0.1, 1.001, 0.02)
@@ -871,7 +870,7 @@ assert total_nearest == 0 and abs(total_lot - 100) < 48  # five standard deviati
 
 # %% [markdown] lang="en"
 # That is what stochastic rounding is for: sums of many small updates, as in training with few bits. For weights that are rounded once,
-# twice the error is a bad bargain, as the next table shows.
+# twice the squared error is a bad bargain: see the column of output errors in the next table.
 #
 # **AdaRound** (Nagel et al. 2020) asks what the layer's *output* loses. With the weight error $d$ of a row and inputs $x$,
 #
@@ -883,7 +882,7 @@ assert total_nearest == 0 and abs(total_lot - 100) < 48  # five standard deviati
 # $$ \min_{v}\ \frac{\mathbb{E}\|(W - W_{soft})x\|^2}{\mathbb{E}\|(W - W_{near})x\|^2} + \frac{\lambda}{n} \sum_i \bigl(1 - |2 h(v_i) - 1|^\beta\bigr) $$
 
 # %% [markdown] lang="zh"
-# 这正是随机舍入的用武之地：大量微小更新的累加，例如用很少的比特训练。对于只取整一次的权重，误差翻倍并不划算，下面的表会说明这一点。
+# 这正是随机舍入的用武之地：大量微小更新的累加，例如用很少的比特训练。对于只取整一次的权重，平方误差翻倍并不划算：请看下表中输出误差那一列。
 #
 # **AdaRound**（Nagel 等，2020）关心的是这一层的*输出*损失了多少。设某一行权重的误差为 $d$，输入为 $x$，则
 #

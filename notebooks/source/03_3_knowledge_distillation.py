@@ -729,11 +729,11 @@ assert kd.distance_loss(moved, triangle) < 1e-9 and kd.angle_loss(moved, triangl
 
 # %% [markdown] lang="en"
 # To save time, the teacher's features are turned into their 50 principal directions (how much that keeps is printed). Each loss is then added
-# to the label loss, with a weight found on held-out images beforehand: 0.03 for the hint, 30 for relations among the first 20
+# to the label loss, with a weight set by hand (from a few trials on held-out images that are not shown here): 0.03 for the hint, 30 for relations among the first 20
 # samples of a batch, 3 for the sensitivity. Same 500 images, same updates, three seeds:
 
 # %% [markdown] lang="zh"
-# 为了省时间，先把教师的特征转到它的前 50 个主方向上（保留了多少会打印出来）。然后把每种损失加到标签损失上，权重事先在留出的图像上选定：
+# 为了省时间，先把教师的特征转到它的前 50 个主方向上（保留了多少会打印出来）。然后把每种损失加到标签损失上，权重由人工设定（依据留出图像上的几次试验，这里没有列出）：
 # 提示取 0.03；关系只用每批前 20 个样本，取 30；敏感度取 3。仍是那 500 张图像、同样的更新步数、三个随机种子：
 
 # %%
@@ -805,11 +805,11 @@ for T in (1, 4, 20):
 
 # %% [markdown] lang="en"
 # So at $T = 1$ Hinton's loss hardly listens to the part that carries the resemblances; raising $T$ is one way to hear it. Decoupled distillation
-# sets the two weights by hand, times $T^2$ (here $T = 4$ and 1 : 2, found on held-out images beforehand):
+# sets the two weights by hand, times $T^2$ (here $T = 4$ and 1 : 2, from a few trials on held-out images that are not shown):
 
 # %% [markdown] lang="zh"
 # 可见在 $T = 1$ 时，Hinton 的损失几乎听不到“谁像谁”的那部分；升高 $T$ 是让它听见的一种办法。解耦蒸馏则直接手动设定两个权重，再乘 $T^2$
-# （这里取 $T = 4$ 与 1 : 2，事先在留出的图像上选定）：
+# （这里取 $T = 4$ 与 1 : 2，依据留出图像上的几次试验，未列出）：
 
 # %%
 def decoupled_lesson(s, x, v, y):
@@ -872,10 +872,10 @@ assert max(one_mean, three_mean) < labels_mean - 30
 
 # %% [markdown] lang="en"
 # A student that has learned from networks as ignorant as itself beats one that learned from the same labels directly: the unlabelled images pass
-# on what *wider* networks make of 500 labels. Compare the last lines for what two more teachers add; the two means cannot be told apart.
+# on what those networks make of 500 labels. (Are the teachers' width or the extra images the reason? This experiment cannot tell them apart.) Compare the last lines for what two more teachers add; the two means cannot be told apart.
 
 # %% [markdown] lang="zh"
-# 学生跟着与自己同样“无知”的网络学习，竟胜过直接从同样的标签学习：*更宽的*网络从 500 个标签里学到的东西，经由没有标签的图像传了过来。
+# 学生跟着与自己同样“无知”的网络学习，竟胜过直接从同样的标签学习：教师从 500 个标签里学到的东西，经由没有标签的图像传了过来。（功劳在于教师更宽，还是在于图像更多？这个实验分不清。）
 # 再多两位教师带来多少，请看最后几行；两种平均则分不出高下。
 
 # %% [markdown] lang="en"
@@ -954,11 +954,10 @@ assert calibration["Hinton, chosen T and alpha"] > max(0.02 + own, calibration["
 
 # %% [markdown] lang="en"
 # Agreement rises with accuracy, as it must. Calibration does not come along: the teacher is well calibrated, Hinton's student is no better
-# calibrated than the one trained on labels. It takes over the teacher's confidence sooner than its knowledge: compare the last column with the accuracy.
+# calibrated than the one trained on labels. Compare the last column with the accuracy: it is more confident than it is right.
 
 # %% [markdown] lang="zh"
-# 与教师的一致率随准确率上升，这是必然的。校准却不会自动跟着变好：教师校准得很好，Hinton 的学生却并不比只用标签训练的学生校准得更好。
-# 学生先学到的是教师的自信，后学到的才是教师的知识：请把最后一列与准确率对照。
+# 与教师的一致率随准确率上升，这是必然的。校准却不会自动跟着变好：教师校准得很好，Hinton 的学生却并不比只用标签训练的学生校准得更好。请把最后一列与准确率对照：学生的自信超过了它的正确率。
 
 # %% [markdown] lang="en"
 # ## Summary

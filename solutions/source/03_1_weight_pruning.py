@@ -99,11 +99,12 @@ def prune_listing(parameters: dict[str, torch.Tensor], c: float = 0.5) -> dict[s
 
 # %% role="check" id="mend-listing-check" points="4"
 given = {"weight": torch.tensor([[0.5, 5.0, -3.0, 0.5], [0.5, -0.25, 0.0, 0.25]]), "bias": torch.tensor([0.01, 9.0])}
-given["filters"] = torch.tensor([[[[1.0, 3.0], [0.0, 0.0]]], [[[2.0, 2.0], [2.0, 2.0]]]])
+given["filters"] = torch.tensor([[[[1.0, 2.0, 9.0]], [[4.0, 7.0, 13.0]]], [[[2.0] * 3], [[2.0] * 3]]])  # (out 2, in 2, 1, 3)
 before = {name: X.clone() for name, X in given.items()}
 got = prune_listing(given, c=1.0)
+assert isinstance(got, dict) and set(got) == set(given), f"want a dict with {sorted(given)}, got {got!r}"
 expected = {"weight": torch.tensor([[0.0, 5.0, -3.0, 0.0], [0.5, -0.25, 0.0, 0.25]]), "bias": given["bias"]}
-expected["filters"] = given["filters"]  # means 1 and 2: nothing is below them but the zeros
+expected["filters"] = torch.tensor([[[[0.0, 0.0, 9.0]], [[0.0, 7.0, 13.0]]], [[[2.0] * 3], [[2.0] * 3]]])  # means 6 and 2
 for name in given:
     assert torch.equal(got[name], expected[name]), f"{name}:\n got {got[name].tolist()}\nwant {expected[name].tolist()}"
     assert torch.equal(given[name], before[name]), f"the input {name} was changed to {given[name].tolist()}"
