@@ -28,9 +28,10 @@ def check_tensor(who: str, name: str, X, *, ndim: int | None = None, like: Tenso
 
 
 def check_fraction(who: str, name: str, value) -> None:
-    """Refuse a number outside [0, 1], NaN included: in this course a share is a fraction, never a percentage."""
-    if not isinstance(value, Real) or not 0 <= value <= 1:
-        hint = f"; did you mean {value / 100:g}?" if isinstance(value, Real) and 1 < value <= 100 else ""
+    """Refuse a number outside [0, 1], NaN and True included: in this course a share is a fraction, never a percentage."""
+    if not isinstance(value, Real) or isinstance(value, bool) or not 0 <= value <= 1:
+        # From 2 on: 1.5 is more likely a slip than a percentage.
+        hint = f"; did you mean {value / 100:g}?" if isinstance(value, Real) and 2 <= value <= 100 else ""
         raise ValueError(f"{who}: {name} is a fraction in [0, 1], got {value!r}{hint}")
 
 

@@ -178,6 +178,42 @@ def _check_train(X, targets: tuple, n_epochs, batch_size, n_accumulate, first_st
         check_number("train", "max_norm", max_norm, above=0.0)
 
 
+def _check_classes(model, targets: tuple, loss_fn, forward) -> None:
+    """Refuse labels for `cross_entropy` before the first step; the number of classes is known where a Linear comes last."""
+    if loss_fn is not cross_entropy or forward is not None or len(targets) != 1:
+        return
+    labels = targets[0]
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:
+        raise ValueError(f"train: cross_entropy needs whole class numbers as labels, got {labels.dtype}")
+    low, high = int(labels.min()), int(labels.max())
+    last = model[-1] if isinstance(model, nn.Sequential) and len(model) else model
+    n_classes = last.out_features if isinstance(last, nn.Linear) else high + 1
+    if low < 0 or high >= n_classes:
+        raise ValueError(f"train: labels must lie in 0..{n_classes - 1}, got {low} to {high}")
+
+
+def _optimizer_of(model: nn.Module, optimizer):
+    """Adam over the trainable parameters if None; refuses an optimizer that holds none of them, since nothing would change."""
+    trainable = [W for W in model.parameters() if W.requires_grad]
+    if optimizer is None:
+        return Adam(trainable)
+    groups = getattr(optimizer, "param_groups", None)
+    held = [W for group in groups for W in group["params"]] if groups is not None else optimizer.parameters
+    if not {id(W) for W in held} & {id(W) for W in trainable}:
+        raise ValueError("train: the optimizer holds no parameter of this model; make it from model.parameters()")
+    return optimizer
+
+
+def _inputs(X: Tensor, batch: Tensor, augment: Callable | None) -> Tensor:
+    """The batch's samples, changed by `augment`, which must keep their number: targets are matched by position."""
+    if augment is None:
+        return X[batch]
+    x = augment(X[batch])
+    if len(x) != len(batch):
+        raise ValueError(f"train: augment made {len(x)} samples of {len(batch)}; the targets would belong to others")
+    return x
+
+
 @contextmanager
 def _training_mode(model: nn.Module, optimizer) -> Iterator[None]:
     """Train mode inside. Afterwards, whatever happened: modes and random numbers as before, gradients cleared."""
@@ -245,7 +281,8 @@ def train(
     """
     targets = targets if isinstance(targets, tuple) else (targets,)
     _check_train(X, targets, n_epochs, batch_size, n_accumulate, first_step, max_norm)
-    optimizer = Adam([W for W in model.parameters() if W.requires_grad]) if optimizer is None else optimizer
+    _check_classes(model, targets, loss_fn, forward)
+    optimizer = _optimizer_of(model, optimizer)
     history, started, n_steps = History(), time.perf_counter(), n_updates(len(X), n_epochs, batch_size)
     bar = tqdm(total=n_steps, desc=description, disable=not progress, initial=first_step)
     with _training_mode(model, optimizer), bar:
@@ -257,7 +294,7 @@ def train(
             if schedule is not None:
                 _set_lr(optimizer, float(schedule(step)))
             optimizer.zero_grad()
-            x = X[batch] if augment is None else augment(X[batch])
+            x = _inputs(X, batch, augment)
             loss = _backward(forward or model, x, [target[batch] for target in targets], loss_fn, n_accumulate)
             if not math.isfinite(loss):
                 raise FloatingPointError(f"train: diverged, the loss of step {step} is {loss}, lr {_get_lr(optimizer):g}")

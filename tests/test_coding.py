@@ -20,6 +20,9 @@ from course_lib.coding import (
     huffman_lengths,
     huffman_size_bits,
     quantize_frequencies,
+    range_decode,
+    range_encode,
+    range_size_bits,
     symbol_counts,
 )
 
@@ -199,6 +202,47 @@ def test_bad_input_is_refused_in_words():
         (lambda: gamma_decode(b"\x00\x00\x00\x00\x00\x01" + b"\xff" * 9, 1), ValueError, "exceeds"),
         (lambda: gamma_decode(b"", 3), ValueError, "cannot hold"),
         (lambda: gamma_encode(torch.tensor([-1])), ValueError, ">= 0"),
+        (lambda: gamma_encode(torch.tensor([True])), TypeError, "values must be a tensor of integers, got torch.bool"),
+        (lambda: entropy_bits(torch.tensor([0.5, float("nan")])), ValueError, "1 NaN"),
+        (lambda: huffman_size_bits(torch.tensor([1, 1, -1]), lengths), ValueError, "counts must be >= 0, the smallest is -1"),
+        (lambda: huffman_size_bits(torch.tensor([1, 1, 1]), -lengths), ValueError, "lengths must be >= 0"),
+        (lambda: huffman_size_bits(torch.tensor([1, 1]), lengths), ValueError, "2 counts, but 3 lengths"),
     ]:
         with pytest.raises(error, match=says):
             call()
+
+
+DOORS = {  # each takes one list of whole numbers
+    "huffman_lengths": huffman_lengths,
+    "canonical_codes": canonical_codes,
+    "gamma_encode": gamma_encode,
+    "quantize_frequencies": quantize_frequencies,
+    "huffman_size_bits": lambda x: huffman_size_bits(x, torch.tensor([1, 2, 2])),
+    "huffman_size_bits: lengths": lambda x: huffman_size_bits(torch.tensor([1, 2, 2]), x),
+    "range_size_bits": lambda x: range_size_bits(x, torch.tensor([2**15, 2**14, 2**14])),
+    "range_size_bits: frequencies": lambda x: range_size_bits(torch.tensor([1, 2, 2]), x),
+    "huffman_encode": lambda x: huffman_encode(torch.tensor([0]), x),
+    "huffman_decode": lambda x: huffman_decode(b"", x, 1),
+    "range_encode": lambda x: range_encode(torch.tensor([0]), x),
+    "range_decode": lambda x: range_decode(b"", x, 1),
+}
+
+
+@pytest.mark.usefixtures("as_a_user")
+@pytest.mark.parametrize("door", DOORS)
+def test_every_door_refuses_what_is_no_list_of_whole_numbers(door):
+    """A fraction would be rounded to 0 occurrences in silence, and NaN passes any comparison; lists have no dtype to judge."""
+    for x in ([1, 2, 2], torch.tensor([float("nan"), 1, 2]), torch.tensor([0.5, 0.25, 0.25]), torch.tensor([True, True, True])):
+        with pytest.raises(TypeError, match=f"{door}.*must be a tensor of integers, got (list|torch.float32|torch.bool)"):
+            DOORS[door](x)
+    with pytest.raises(ValueError, match=f"{door}.*must have 1 dimension"):
+        DOORS[door](torch.ones(3, 3, dtype=torch.int64))
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_entropy_takes_shares_but_no_list_and_no_table():
+    assert entropy_bits(torch.tensor([0.5, 0.5])) == 1.0 and entropy_bits(torch.tensor([])) == 0.0
+    with pytest.raises(TypeError, match="got list"):
+        entropy_bits([0.5, 0.5])
+    with pytest.raises(ValueError, match="1 dimension"):
+        entropy_bits(torch.ones(2, 2))

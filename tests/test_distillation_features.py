@@ -168,3 +168,28 @@ H, A = torch.zeros(2, 3), torch.zeros(2, 3, 4, 4)
 def test_bad_input_is_refused_in_words(call, says, as_a_user):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+@pytest.mark.parametrize("p", [1, 2, 4])
+@pytest.mark.parametrize(
+    "dtype, exponent", [(torch.float32, 100), (torch.float32, -100), (torch.float64, 900), (torch.float16, 7)]
+)
+def test_attention_does_not_see_the_scale_even_where_its_power_would_overflow(p, dtype, exponent):
+    """Eq. (2) is of degree 0 in A, and a power of two changes no mantissa: the same bits, at 2^100 to the fourth power too."""
+    A = randn(5, 2, 3, 4, 4).to(dtype)
+    scaled = A * 2.0**exponent
+    assert scaled.isfinite().all()
+    assert attention_map(scaled, p).equal(attention_map(A, p))
+    assert attention_map(scaled, p).double().norm(dim=1).allclose(torch.ones(2, dtype=torch.float64), rtol=0, atol=4e-3)
+
+
+def test_the_scale_taken_out_of_attention_leaves_the_gradient_right():
+    """The factor is detached; the loss is of degree 0 in A, so the gradient is of degree -1 and orthogonal to A."""
+    A, T = randn(1, 2, 3, 4, 4), randn(2, 2, 5, 4, 4)
+    grads = []
+    for c in (1.0, 2.0**300):
+        x = (c * A).requires_grad_(True)
+        grads.append(torch.autograd.grad(attention_loss(x, T, 4), x)[0])
+    assert (grads[1] * 2.0**300).equal(grads[0]) and grads[0].abs().max() > 0
+    torch.testing.assert_close((grads[0] * A).sum(dim=(1, 2, 3)), torch.zeros(2, dtype=torch.float64), rtol=0, atol=1e-12)
+    assert torch.autograd.gradcheck(lambda x: attention_map(x, 4), A.requires_grad_(True))

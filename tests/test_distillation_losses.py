@@ -275,6 +275,9 @@ U, Y = torch.zeros(2, 3), torch.tensor([0, 2])
 BAD = [
     (lambda: hinton_loss(U, U, Y, 0.5, 0), "T must be > 0"),
     (lambda: hinton_loss(U, U, Y, 0.5, -1.0), "T must be > 0"),
+    (lambda: hinton_loss(U, U, Y, 0.5, 1e30), "hinton_loss: T = 1e.30 is too high for torch.float32"),
+    (lambda: hinton_loss(U.double(), U.double(), Y, 0.5, 1e8), "too high for torch.float64"),
+    (lambda: hinton_loss(U, U, Y, 0.5, "2"), "T must be a finite number, got '2'"),
     (lambda: soft_loss(U, U, float("nan")), "T must be a finite number"),
     (lambda: hinton_loss(U, U, Y, 50, 2), "did you mean 0.5"),
     (lambda: hinton_loss(U, U, Y, -0.1, 2), "alpha is a fraction"),

@@ -136,3 +136,35 @@ def test_teacher_gets_no_gradient_input_is_not_changed_and_twice_is_the_same():
 def test_bad_input_is_refused_in_words(call, says, as_a_user):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+@pytest.mark.parametrize(
+    "dtype, exponent", [(torch.float32, 125), (torch.float32, -100), (torch.float64, -900), (torch.float16, 12)]
+)
+def test_relations_do_not_see_the_scale_even_where_squares_would_overflow(dtype, exponent):
+    """Both relations are of degree 0 in H, and a power of two changes no mantissa: the same bits."""
+    H = (randn(3, 5, 4) / 2).to(dtype)
+    scaled = H * 2.0**exponent
+    assert scaled.isfinite().all()
+    assert pair_distances(scaled).equal(pair_distances(H)) and pair_distances(H).max() > 1
+    assert triple_angles(scaled).equal(triple_angles(H))
+
+
+def test_a_short_side_has_a_direction_too():
+    """Two samples 1e-30 apart and one far away: the short side's square underflows in float32, its direction is (0, 1)."""
+    H = torch.tensor([[0.0, 0.0], [0.0, 1e-30], [1.0, 0.0]])
+    angles = triple_angles(H)
+    assert angles[0, 1, 1] == 1 and angles[0, 1, 2] == 0
+
+
+def test_the_scale_taken_out_of_relations_leaves_the_gradient_right():
+    """The factor is detached; the losses are of degree 0 in H, so the gradient is of degree -1 and orthogonal to H."""
+    H, T = randn(1, 5, 4), randn(2, 5, 3)
+    for loss in (distance_loss, angle_loss):
+        grads = []
+        for c in (1.0, 2.0**300):
+            x = (c * H).requires_grad_(True)
+            grads.append(torch.autograd.grad(loss(x, T), x)[0])
+        assert (grads[1] * 2.0**300).equal(grads[0]) and grads[0].abs().max() > 0
+        assert abs((grads[0] * H).sum()) < 1e-12
+        assert torch.autograd.gradcheck(loss, (H.clone().requires_grad_(True), T))

@@ -54,6 +54,8 @@ def test_the_verdict_is_that_of_scipys_paired_t_test(pairs):
 @given(st.lists(st.tuples(numbers, numbers), min_size=3, max_size=6), st.floats(0, 5))
 def test_exchanging_the_two_or_the_direction_exchanges_better_and_worse(pairs, margin):
     candidate, baseline = map(list, zip(*pairs))
+    if max(max(values) - min(values) for values in (candidate, baseline)) < 1e-9:
+        return  # no spread at all: refused, or no difference
     other = {"better": "worse", "worse": "better"}
     got = verdict(candidate, baseline, margin=margin)
     assert verdict(baseline, candidate, margin=margin) == other.get(got, got)
@@ -66,7 +68,29 @@ def test_hand_examples_with_three_seeds():
     assert verdict([2, 2.1, 1.9], [0, 0, 0]) == "better"
     assert verdict([2, 2.1, 1.9], [0, 0, 0], higher_is_better=False) == "worse"
     assert verdict([2, 2.1, 1.9], [0, 0, 0], margin=1.9) == "no difference shown"
-    assert verdict([5, 5, 5], [5, 5, 5]) == "no difference shown" and verdict([6, 6, 6], [5, 5, 5]) == "better"
+    assert verdict([5, 5, 5], [5, 5, 5]) == "no difference shown"
+    assert verdict([6, 6, 6], [5, 5, 5.1]) == "better" and verdict([6, 7, 8], [5, 6, 7]) == "better"
+
+
+def test_a_difference_within_rounding_shows_nothing():
+    """0.1 + 0.2 exceeds 0.3 by one unit in its last place, for every seed alike: an interval of width 0 above 0."""
+    assert verdict([0.1 + 0.2] * 3, [0.3] * 3) == "no difference shown"
+    assert verdict([0.1 + 0.2, 0.7, 0.6 + 0.3], [0.3, 0.7, 0.9], higher_is_better=False) == "no difference shown"
+    assert verdict([0.5 + 1e-12, 0.6 + 1e-12, 0.7 + 1e-12], [0.5, 0.6, 0.7]) == "better"  # far above 4 epsilon, and steady
+
+
+def test_one_run_counted_three_times_is_refused_but_one_constant_arm_is_not():
+    """Two constants that differ carry no spread over seeds. Rounding without training can make one arm constant."""
+    for c, b in ((0.982, 0.981), (0.5, 0.9)):
+        with pytest.raises(ValueError, match=r"no spread: .*different seeds"):
+            verdict([c] * 3, [b] * 3)
+    assert verdict([0.982] * 3, [0.9, 0.901, 0.899]) == "better"
+    assert verdict([0.9, 0.901, 0.899], [0.982] * 3) == "worse"
+
+
+def test_numbers_may_come_as_tensors():
+    """Accuracies out of torch are numbers too; the hook of the tests aside, a list of 0-d tensors is read as floats."""
+    assert claims._numbers("f", "v", torch.tensor([1.0, 2.0])) == [1.0, 2.0]
 
 
 def test_pairing_matters():
@@ -106,7 +130,7 @@ def test_one_test_set_tells_two_networks_apart_or_does_not():
         candidate = torch.stack([wrong] * n + [right] * (20 - n))
         assert verdict_on_test_set(candidate, good, labels) == expected
     assert verdict_on_test_set(good, candidate, labels) == "better"
-    assert verdict_on_test_set(good, good, labels) == verdict_on_test_set(good, good, labels, confidence=0.0)
+    assert verdict_on_test_set(good, good, labels) == verdict_on_test_set(good, good, labels, confidence=0.5)
     assert verdict_on_test_set(good, candidate, labels, confidence=0.99) == "no difference shown"
 
 
@@ -115,7 +139,9 @@ def test_one_test_set_tells_two_networks_apart_or_does_not():
     [
         (lambda: verdict([1, 2], [1, 2]), "at least 3"),
         (lambda: verdict([1, 2, 3], [1, 2]), "3 candidate values, 2"),
-        (lambda: verdict([1, 2, math.nan], [1, 2, 3]), "finite"),
+        (lambda: verdict([1, 2, math.nan], [1, 2, 3]), r"verdict: candidate\[2\].*finite.*nan"),
+        (lambda: verdict([1, 2, 3], [1, "2", 3]), r"verdict: baseline\[1\].*'2'"),
+        (lambda: verdict([1, 2, 3], [1, 2, 3], confidence=1), "verdict: confidence must lie strictly"),
         (lambda: verdict([1, 2, 3], [1, 2, 3], margin=-1.0), "margin"),
         (lambda: verdict([1, 2, 3], [1, 2, 3], confidence=95.0), "did you mean 0.95"),
         (lambda: mean_interval([1.0]), "at least 2"),
@@ -128,3 +154,9 @@ def test_one_test_set_tells_two_networks_apart_or_does_not():
 def test_bad_input_is_refused_in_words(call, says, as_a_user):
     with pytest.raises(ValueError, match=says):
         call()
+
+
+@pytest.mark.parametrize("values", ["123", 3.0, None])
+def test_what_is_no_list_is_refused_in_words(values, as_a_user):
+    with pytest.raises(TypeError, match="verdict: candidate must be a list of numbers"):
+        verdict(values, [1, 2, 3])

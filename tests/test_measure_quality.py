@@ -26,7 +26,7 @@ def test_predict_is_the_model_in_eval_mode_whatever_the_batches_and_puts_modes_b
 
 def test_modes_are_put_back_when_the_model_fails():
     model = nn.Linear(4, 2)
-    with pytest.raises(RuntimeError):
+    with pytest.raises(ValueError, match=r"fails on X of shape \(2, 5\)"):
         predict(model, torch.zeros(2, 5))
     assert model.training
 
@@ -128,6 +128,15 @@ def test_hand_example_of_flips():
             "output must have 2",
         ),
         (lambda: accuracy(nn.Identity(), torch.zeros(2, 2), torch.zeros(2)), ValueError, "whole numbers"),
+        (lambda: accuracy(nn.Identity(), torch.zeros(2, 2), torch.zeros(2, dtype=torch.bool)), ValueError, "bool"),
+        (lambda: accuracy(nn.Identity(), torch.zeros(3, 2), torch.tensor([99] * 3)), ValueError, "0 ... 1 .*got 99 ... 99"),
+        (lambda: n_errors(nn.Identity(), torch.zeros(1, 2), torch.tensor([-1])), ValueError, "got -1"),
+        (
+            lambda: calibration_error(torch.tensor([[0.5, 0.5]]), torch.tensor([2])),
+            ValueError,
+            "calibration_error: labels must lie",
+        ),
+        (lambda: flips(torch.zeros(1, 2), torch.zeros(1, 2), torch.tensor([2])), ValueError, "flips: labels must lie"),
         (lambda: accuracy_interval(3, 2), ValueError, "n_correct <= n"),
         (lambda: accuracy_interval(-1, 2), ValueError, "n_correct"),
         (lambda: accuracy_interval(0, 0), ValueError, "n must be"),

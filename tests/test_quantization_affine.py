@@ -240,6 +240,9 @@ BAD = [
     (lambda: quantize(torch.tensor([math.inf]), 1.0), "1 infinite"),
     (lambda: dequantize(torch.empty(0, dtype=torch.int8), 1.0), "empty"),
     (lambda: dequantize(torch.ones(2, dtype=torch.int8), 0.0), "> 0"),
+    (lambda: dequantize(torch.tensor([1.7]), 1.0), "integer codes, got torch.float32"),
+    (lambda: dequantize(torch.tensor([True]), 1.0), "integer codes, got torch.bool"),
+    (lambda: quantize(torch.ones(2, dtype=torch.complex64), 1.0), "real numbers, got torch.complex64"),
 ]
 
 

@@ -19,6 +19,7 @@ from course_lib.quantization.codebook import (
     nearest_codes,
     share_weights_,
 )
+from course_lib.quantization.qat import make_permanent
 
 
 def draw(seed, *shape):
@@ -183,6 +184,45 @@ def test_input_is_not_changed_and_twice_is_the_same():
 def test_the_codebook_has_the_type_of_the_weights():
     codebook, codes = kmeans_codebook(torch.randn(4, 4), 3)
     assert codebook.dtype == torch.float32 and codes.dtype == torch.int64 and codes.shape == (4, 4)
+
+
+def test_sharing_is_all_or_nothing_and_not_done_twice():
+    """A refusal half-way would leave a model that is neither plain nor shared; a second codebook would share codebooks."""
+    model = nn.Sequential(nn.Linear(4, 3), nn.Linear(3, 2))
+    with torch.no_grad():
+        model[1].weight.zero_()
+    with pytest.raises(ValueError, match="layer '1' keeps no weight"):
+        share_weights_(model, 2)
+    assert not any(parametrize.is_parametrized(layer) for layer in model)
+    with torch.no_grad():
+        model[1].weight.copy_(draw(3, 2, 3))
+    share_weights_(model, 2)
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(ValueError, match="layer '0' is already shared; make_permanent"):
+        share_weights_(model, 2)
+    assert all(a.equal(b) for a, b in zip(before, model.parameters(), strict=True))
+    share_weights_(make_permanent(model), 2)
+
+
+def test_random_starts_follow_the_generator_whatever_the_global_seed():
+    """One generator, drawn on layer after layer: the codes are those of kmeans_codebook with the same generator."""
+    model = nn.Sequential(nn.Linear(8, 6), nn.Linear(6, 5))
+    weights = [layer.weight.detach().clone() for layer in model]
+    codes = share_weights_(model, 4, "random", 0, generator=torch.Generator().manual_seed(5))
+    torch.manual_seed(1)
+    generator = torch.Generator().manual_seed(5)
+    for W, got in zip(weights, codes.values(), strict=True):
+        assert got.equal(kmeans_codebook(W, 4, "random", 0, mask=W != 0, generator=generator)[1])
+
+
+@pytest.mark.usefixtures("as_a_user")
+def test_codes_of_the_wrong_kind_or_shape_are_refused_in_words():
+    c = torch.tensor([-1.0, 1.0])
+    with pytest.raises(ValueError, match=r"apply_codebook: codes must be whole numbers \(int64\), got torch.float32"):
+        apply_codebook(c, torch.tensor([0.0, 1.0]))
+    with pytest.raises(ValueError, match=r"codebook_distortion: codes must have shape \(2, 3\), got \(3,\)"):
+        codebook_distortion(torch.ones(2, 3), c, torch.tensor([0, 1, 1]))
+    assert apply_codebook(c, torch.tensor([1, 0], dtype=torch.uint8)).tolist() == [1.0, -1.0]
 
 
 @pytest.mark.usefixtures("as_a_user")

@@ -181,6 +181,17 @@ def test_input_is_not_changed_and_twice_is_the_same():
         (lambda: from_groups(torch.ones(2, 2, 2), (2, 5)), "do not make weights"),
         (lambda: from_groups(torch.ones(2, 2, 2), (2, 2)), "do not make weights"),
         (lambda: quantized_bits((0, 3)), "number of weights"),
+        (lambda: quantized_bits((-2, -3)), "axis of the shape"),
+        (lambda: quantized_bits((), 8, True, "row"), "output axis and an input axis"),
+        (lambda: quantized_bits((4,), 8, True, "group"), "output axis and an input axis"),
+        (lambda: quantized_bits((2, 3), 0), "n_bits"),
+        (lambda: quantized_bits((2, 3), 99), "n_bits"),
+        (lambda: quantized_bits((2, 3), 2.5), "n_bits"),
+        (lambda: quantized_bits((2, 3), 8, True, "group", 0), "group_size"),
+        (lambda: quantized_bits((2, 3), scale_bits=-1), "scale_bits"),
+        (lambda: weight_qparams(torch.ones(2, 2, dtype=torch.int64), clip="mse"), "floating-point weights, got torch.int64"),
+        (lambda: fake_quantize_weights(torch.ones(2, 2, dtype=torch.complex64)), "got torch.complex64"),
+        (lambda: fake_quantize_weights(torch.ones(2, 2, dtype=torch.bool)), "got torch.bool"),
     ],
 )
 def test_bad_input_is_refused_in_words(as_a_user, call, says):

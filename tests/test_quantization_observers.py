@@ -154,6 +154,36 @@ def test_a_constant_is_represented_within_half_a_step(kind, value, n_bits):
 def test_nothing_observed_is_said(kind):
     with pytest.raises(ValueError, match="nothing was observed"):
         kind().qparams()
+    with pytest.raises(ValueError, match=f"{kind.__name__}: nothing was observed"):
+        kind().clip_range(8, False, False)
+
+
+@pytest.mark.parametrize("ask", ["quantile", "magnitudes", "errors", "divergences"])
+def test_nothing_observed_is_said_by_the_searches_as_well(ask):
+    with pytest.raises(ValueError, match="nothing was observed"):
+        {
+            "quantile": lambda: Histogram().quantile(0.5),
+            "magnitudes": lambda: Histogram().magnitudes(),
+            "errors": lambda: MSEObserver().errors(8, False, False),
+            "divergences": lambda: EntropyObserver().divergences(16),
+        }[ask]()
+
+
+@pytest.mark.parametrize("kind", ALL)
+@settings(max_examples=10)
+@given(seed=seeds, n_bits=st.integers(2, 6))
+def test_signed_and_unsigned_affine_codes_are_one_grid(kind, seed, n_bits):
+    """They differ by the constant 2^(b-1) in every code, so range and scale must be the same and z shifted by it."""
+    o = seen(small(kind), activations(seed))
+    assert o.clip_range(n_bits, False, True) == o.clip_range(n_bits, False, False)
+    (s, z), (t, y) = o.qparams(n_bits, False, True), o.qparams(n_bits, False, False)
+    assert s.equal(t) and int(y - z) == 2 ** (n_bits - 1)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_observer_looks_through_a_graph(kind):
+    """float() of a value that wants a gradient warns, and warnings are errors here."""
+    seen(small(kind), activations(1).requires_grad_()).qparams(4, False, True)
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -266,6 +296,14 @@ def test_entropy_takes_the_threshold_of_least_divergence():
     assert low == 0 and high == min(float(T[divergence.argmin()]), o.histogram.high)
 
 
+def test_levels_from_zero_to_the_longer_end():
+    """3 bits have 7 steps. One side takes all: 8 levels with 0. From -1 to 6, 6 of the 7; a symmetric grid has 3 or 7."""
+    one_sided, skew = seen(EntropyObserver(), torch.tensor([0.0, 6.0])), seen(EntropyObserver(), torch.tensor([-1.0, 6.0]))
+    assert one_sided._levels_outward(3, False, True) == one_sided._levels_outward(3, False, False) == 8
+    assert skew._levels_outward(3, False, True) == skew._levels_outward(3, False, False) == 7
+    assert skew._levels_outward(3, True, True) == 4 and one_sided._levels_outward(3, True, False) == 8
+
+
 def test_entropy_cuts_far_outliers():
     """99.9 % in a bell of width 1, 0.1 % at 40: with 16 levels, reaching them would leave the bell one or two."""
     X = torch.randn(20_000, generator=torch.Generator().manual_seed(0)).abs()
@@ -300,8 +338,10 @@ def test_entropy_keeps_what_fits():
         (lambda: PercentileObserver(0.1), ">= 0.5"),
         (lambda: MSEObserver(0), ">= 1"),
     ]
-    + [(lambda kind=kind: kind().observe(torch.tensor([math.nan])), "NaN") for kind in ALL]
-    + [(lambda kind=kind: kind().observe(torch.empty(0)), "empty") for kind in ALL],
+    + [(lambda kind=kind: kind().observe(torch.tensor([math.nan])), f"{kind.__name__}.observe: 1 NaN") for kind in ALL]
+    + [(lambda kind=kind: kind().observe(torch.empty(0)), f"{kind.__name__}.observe: X is empty") for kind in ALL]
+    + [(lambda kind=kind: kind().observe(torch.ones(2, dtype=torch.complex64)), "real numbers") for kind in ALL]
+    + [(lambda: seen(Histogram(8), torch.ones(1)).quantile(99), "did you mean 0.99")],
 )
 def test_bad_input_is_refused_in_words(as_a_user, call, says):
     with pytest.raises(ValueError, match=says):

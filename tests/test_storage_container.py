@@ -118,6 +118,45 @@ def test_a_codec_table_names_the_same_tensors(tmp_path):
         save_tensors(tmp_path / "m", {"a": torch.ones(2)}, {"b": "csr"})
 
 
+W = torch.ones(2)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "codec", "says"),
+    [
+        (W, "fp32", r"tensors must be a dict \{name: tensor\}, got Tensor"),
+        ([W], "fp32", "tensors must be a dict .*got list"),
+        ({"a": [1.0]}, "fp32", "tensor 'a': a torch.Tensor is needed, got list"),
+        ({"a": None}, "fp32", "tensor 'a': .*got NoneType"),
+        ({3: W}, "fp32", "every name must be text, got 3"),
+        ({"a": W}, None, "codec must be a name or a dict .*got None"),
+    ],
+)
+def test_what_is_no_dict_of_tensors_is_refused_in_words_and_writes_nothing(tmp_path, tensors, codec, says, as_a_user):
+    with pytest.raises(TypeError, match=says):
+        save_tensors(tmp_path / "m", tensors, codec)
+    assert not os.listdir(tmp_path)
+
+
+def test_a_codec_table_with_mixed_keys_is_refused_in_words(tmp_path, as_a_user):
+    """Numbers and text cannot be sorted together; the message must not fail on them."""
+    with pytest.raises(ValueError, match="only one of them has 3, b"):
+        save_tensors(tmp_path / "m", {"a": W}, {"a": "csr", "b": "csr", 3: "csr"})
+
+
+def test_each_reader_speaks_under_its_own_name(tmp_path):
+    (tmp_path / "m").write_bytes(b"not ours at all")
+    for reader in (load_tensors, file_sections):
+        with pytest.raises(ValueError, match=f"{reader.__name__}: .* is not a file of save_tensors"):
+            reader(tmp_path / "m")
+
+
+def test_the_header_is_as_long_as_its_formula_below_128_tensors(tmp_path):
+    """Eq. (1): 10 + 4 + len(name) + a byte each for 2 dimensions and the length. 128 tensors: the count takes 2 bytes."""
+    assert save_tensors(tmp_path / "m", {"abc": torch.ones(2, 3)}) == 10 + (4 + 3 + 3) + 24
+    assert save_tensors(tmp_path / "m", {f"{i:03}": W for i in range(128)}) == 10 + 1 + 128 * (4 + 3 + 2 + 8)
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_a_damaged_file_with_a_mended_checksum_is_a_value_error_or_a_set_of_tensors(saved, seed):
     """No signature: who mends the sum may change weights. But no other exception, no crash, whatever the bytes say."""

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
 
-from course_lib.optimizers import SGD
+from course_lib.optimizers import SGD, Adam
 from course_lib.training import cross_entropy, n_updates, train, warmup_cosine
 
 EPS64 = 2.0**-52
@@ -211,6 +211,9 @@ def test_the_progress_bar_counts_every_update(capsys):
         ({"n_accumulate": 0}, "n_accumulate"),
         ({"max_norm": -1.0}, "max_norm"),
         ({"first_step": -1}, "first_step"),
+        ({"targets": torch.full((50,), -1)}, "train: labels must lie in 0.*got -1 to -1"),
+        ({"targets": torch.full((50,), 99)}, "train: labels must lie in 0.*got 99 to 99"),
+        ({"targets": torch.zeros(50)}, "train: .*whole class numbers"),
     ],
 )
 def test_train_refuses_bad_input_in_words(change, says, as_a_user):
@@ -223,3 +226,18 @@ def test_n_updates_counts_the_smaller_last_batch():
     assert (n_updates(128), n_updates(129), n_updates(10, 3, 4)) == (1, 2, 9)
     with pytest.raises(ValueError, match="n_samples"):
         n_updates(0)
+
+
+def test_an_optimizer_of_another_model_is_refused():
+    """It would walk through all batches, report a falling or constant loss, and change nothing of this model."""
+    X, labels = torch.randn(8, 4), torch.zeros(8, dtype=torch.int64)
+    model, other = torch.nn.Linear(4, 2), torch.nn.Linear(4, 2)
+    for optimizer in (Adam(other.parameters()), torch.optim.SGD(other.parameters(), lr=0.1)):
+        with pytest.raises(ValueError, match="no parameter of this model"):
+            train(model, X, labels, optimizer=optimizer, progress=False)
+
+
+def test_augmentation_must_keep_the_number_of_samples():
+    X, labels = torch.randn(8, 4), torch.zeros(8, dtype=torch.int64)
+    with pytest.raises(ValueError, match="made 5 samples of 8"):
+        train(torch.nn.Linear(4, 2), X, labels, augment=lambda x: x[:5], progress=False)

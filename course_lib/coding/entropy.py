@@ -48,14 +48,12 @@ def entropy_bits(counts: Integer[Tensor, "n_symbols"] | Float[Tensor, "n_symbols
     $$ H(p) = -\sum_k p_k \log_2 p_k, \qquad p_k = \frac{n_k}{\sum_j n_j} $$
 
     counts: non-negative; need not sum to one.  Returns bits a symbol; 0 for a single symbol, and for no symbols at all.
-    Raises ValueError for negative or non-finite counts.
+    Raises TypeError for what is no tensor of numbers, ValueError for negative or non-finite counts, or not one dimension.
     Source: Shannon 1948, section 6.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
+    _check_counts("entropy_bits", "counts", counts, shares=True)
     if counts.numel() == 0:
         return 0.0
-    check_tensor("entropy_bits", "counts", counts)
-    if bool((counts < 0).any()):
-        raise ValueError(f"entropy_bits: counts must be >= 0, the smallest is {counts.min().item()}")
     n = counts.double()
     if float(n.sum()) == 0:
         return 0.0
@@ -68,12 +66,11 @@ def gamma_encode(values: Integer[Tensor, "n"]) -> bytes:
     $$ \gamma(v) = \underbrace{0 \dots 0}_{\lfloor \log_2 (v+1) \rfloor}\, \mathrm{binary}(v + 1) $$
 
     Bits are most significant first.
-    Raises ValueError for negative values.
+    Raises TypeError for what is no tensor of integers, ValueError for negative values, or not one dimension.
     Source: Elias 1975.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
+    _check_counts("gamma_encode", "values", values)
     v = [value + 1 for value in values.tolist()]
-    if min(v, default=1) < 1:
-        raise ValueError(f"gamma_encode: values must be >= 0, the smallest is {min(v) - 1}")
     bits = "".join("0" * (w.bit_length() - 1) + f"{w:b}" for w in v)
     return int(bits + "0" * (-len(bits) % 8) or "0", 2).to_bytes(-(-len(bits) // 8), "big")
 
@@ -106,9 +103,26 @@ def gamma_decode(data: bytes, count: int) -> tuple[Int64[Tensor, "count"], int]:
 
 def _check_symbols(who: str, symbols: Tensor, n_symbols: int) -> None:
     """Refuse what is no tensor of whole numbers 0 ... K-1; the empty list of symbols is welcome."""
-    if not isinstance(symbols, Tensor) or symbols.is_floating_point() or symbols.is_complex() or symbols.dtype == torch.bool:
-        got = symbols.dtype if isinstance(symbols, Tensor) else type(symbols).__name__
-        raise TypeError(f"{who}: symbols must be a tensor of integers, got {got}")
+    _check_integers(who, "symbols", symbols)
     if symbols.numel() and not 0 <= int(symbols.min()) <= int(symbols.max()) < n_symbols:
         low, high = int(symbols.min()), int(symbols.max())
         raise ValueError(f"{who}: symbols run from {low} to {high}, the alphabet from 0 to {n_symbols - 1}")
+
+
+def _check_counts(who: str, name: str, counts: Tensor, shares: bool = False) -> None:
+    """Refuse what is no list of whole numbers >= 0; with `shares`, fractions are welcome too. So is the empty list."""
+    if not (shares and isinstance(counts, Tensor) and counts.is_floating_point()):
+        _check_integers(who, name, counts)
+    if counts.ndim != 1:
+        raise ValueError(f"{who}: {name} must have 1 dimension, one entry a symbol, got shape {tuple(counts.shape)}")
+    if counts.numel() == 0:
+        return
+    check_tensor(who, name, counts)
+    if int((counts < 0).sum()):
+        raise ValueError(f"{who}: {name} must be >= 0, the smallest is {counts.min().item()}")
+
+
+def _check_integers(who: str, name: str, x: Tensor) -> None:
+    if not isinstance(x, Tensor) or x.is_floating_point() or x.is_complex() or x.dtype == torch.bool:
+        got = x.dtype if isinstance(x, Tensor) else type(x).__name__
+        raise TypeError(f"{who}: {name} must be a tensor of integers, got {got}")

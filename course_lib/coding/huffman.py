@@ -27,7 +27,7 @@ from jaxtyping import Int64, Integer
 from torch import Tensor
 
 from course_lib._check import check_count
-from course_lib.coding.entropy import _check_symbols
+from course_lib.coding.entropy import _check_counts, _check_integers, _check_symbols
 
 MAX_LENGTH = 57  # a word and up to 7 bits before it fit 64 bits; longer ones need more than 10^11 symbols
 
@@ -38,12 +38,12 @@ def huffman_lengths(counts: Integer[Tensor, "n_symbols"]) -> Int64[Tensor, "n_sy
     $$ \min_{l} \sum_k n_k \, l_k \quad\text{subject to}\quad \sum_{k : n_k > 0} 2^{-l_k} \le 1 $$
 
     counts: how often each symbol occurs.  Ties are broken by the smallest symbol, so the result is reproducible.
-    Raises ValueError for negative counts, or so skewed that a word would exceed 57 bits.
+    Raises TypeError for what is no tensor of integers, ValueError for counts that are negative, not one-dimensional, or so
+    skewed that a word would exceed 57 bits.
     Source: Huffman 1952.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
+    _check_counts("huffman_lengths", "counts", counts)
     n = counts.tolist()
-    if min(n, default=0) < 0:
-        raise ValueError(f"huffman_lengths: counts must be >= 0, the smallest is {min(n)}")
     heap = [(c, k, k) for k, c in enumerate(n) if c > 0]  # (count, smallest symbol below, node)
     lengths = [int(len(heap) == 1 and c > 0) for c in n]  # a lone symbol: one bit; otherwise filled in below
     heapq.heapify(heap)
@@ -67,9 +67,11 @@ def canonical_codes(lengths: Integer[Tensor, "n_symbols"]) -> Int64[Tensor, "n_s
     $$ \mathrm{word}_0 = 0, \qquad \mathrm{word}_{j+1} = (\mathrm{word}_j + 1) \cdot 2^{\,l_{j+1} - l_j}
        \quad\text{in the order of } (l, k) $$
 
-    Raises ValueError for lengths outside 0 ... 57, or that break Kraft's inequality: no prefix code has them.
+    Raises TypeError for what is no tensor of integers, ValueError for lengths outside 0 ... 57, in another rank than 1, or that
+    break Kraft's inequality: no prefix code has them.
     Source: Schwartz and Kallick 1964; RFC 1951, section 3.2.2.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
+    _check_lengths("canonical_codes", lengths)
     rows = lengths.tolist()
     if rows and not 0 <= min(rows) <= max(rows) <= MAX_LENGTH:
         raise ValueError(f"canonical_codes: lengths must lie in 0 ... {MAX_LENGTH}, got {min(rows)} to {max(rows)}")
@@ -88,10 +90,15 @@ def huffman_size_bits(counts: Integer[Tensor, "n_symbols"], lengths: Integer[Ten
 
     $$ \mathrm{size\_bits} = \sum_k n_k \, l_k $$
 
-    Raises ValueError where a symbol that occurs has no word.
+    Raises TypeError for what are no tensors of integers, ValueError for negative entries, another rank than 1, two lists that
+    differ in length, or where a symbol that occurs has no word.
     Source: Huffman 1952.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
-    if counts.shape != lengths.shape or bool(((counts > 0) & (lengths == 0)).any()):
+    _check_counts("huffman_size_bits", "counts", counts)
+    _check_counts("huffman_size_bits", "lengths", lengths)
+    if counts.shape != lengths.shape:
+        raise ValueError(f"huffman_size_bits: {len(counts)} counts, but {len(lengths)} lengths; both are one entry a symbol")
+    if bool(((counts > 0) & (lengths == 0)).any()):
         raise ValueError("huffman_size_bits: every symbol that occurs needs a code word")
     return int((counts.long() * lengths.long()).sum())
 
@@ -106,6 +113,7 @@ def huffman_encode(symbols: Integer[Tensor, "*shape"], lengths: Integer[Tensor, 
     Raises TypeError for floats, ValueError for symbols out of range or without a word.
     Source: Huffman 1952.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
+    _check_lengths("huffman_encode", lengths)
     _check_symbols("huffman_encode", symbols, lengths.numel())
     x = symbols.flatten().long().numpy()
     length = lengths.long().numpy()[x]
@@ -125,6 +133,7 @@ def huffman_decode(data: bytes, lengths: Integer[Tensor, "n_symbols"], count: in
     Raises ValueError where the stream is too short, too long, matches no word, or its last bits are not zero.
     Source: Moffat and Turpin 1997.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
+    _check_lengths("huffman_decode", lengths)
     check_count("huffman_decode", "count", count, low=0)
     codes, length = canonical_codes(lengths).numpy(), lengths.long().numpy()
     present = np.flatnonzero(length)
@@ -149,3 +158,10 @@ def huffman_decode(data: bytes, lengths: Integer[Tensor, "n_symbols"], count: in
     if -(-position // 8) != len(data) or (position % 8 and data[-1] & (255 >> position % 8)):
         raise ValueError("huffman_decode: bytes or bits are left over; wrong count, or altered bytes")
     return torch.from_numpy(order[found[at]] if count else np.zeros(0, np.int64))
+
+
+def _check_lengths(who: str, lengths: Tensor) -> None:
+    """Rank and kind only: `canonical_codes` judges the values."""
+    _check_integers(who, "lengths", lengths)
+    if lengths.ndim != 1:
+        raise ValueError(f"{who}: lengths must have 1 dimension, one entry a symbol, got shape {tuple(lengths.shape)}")

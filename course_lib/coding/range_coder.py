@@ -31,7 +31,7 @@ from jaxtyping import Int64, Integer
 from torch import Tensor
 
 from course_lib._check import check_count
-from course_lib.coding.entropy import _check_symbols
+from course_lib.coding.entropy import _check_counts, _check_integers, _check_symbols
 
 MODEL_BITS = 16
 TOTAL = 1 << MODEL_BITS
@@ -47,12 +47,12 @@ def quantize_frequencies(counts: Integer[Tensor, "n_symbols"]) -> Int64[Tensor, 
 
     What rounding leaves over goes to, or is taken from, the symbols where the size (3) gains most or loses least.
     All counts zero (nothing to code) gives all zeros.
-    Raises ValueError for negative counts, or more than 2^16 symbols that occur.
+    Raises TypeError for what is no tensor of integers, ValueError for counts that are negative or not one-dimensional, or more
+    than 2^16 symbols that occur.
     Source: Duda 2013 (arXiv 1311.2540), section 5.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
+    _check_counts("quantize_frequencies", "counts", counts)
     n = counts.double().numpy()
-    if n.size and n.min() < 0:
-        raise ValueError(f"quantize_frequencies: counts must be >= 0, the smallest is {n.min():g}")
     present = n > 0
     if present.sum() > TOTAL:
         raise ValueError(f"quantize_frequencies: {present.sum()} symbols occur; the model has room for {TOTAL}")
@@ -78,10 +78,15 @@ def range_size_bits(counts: Integer[Tensor, "n_symbols"], frequencies: Integer[T
 
     $$ \mathrm{size\_bits} = \sum_k n_k \log_2 \frac{2^{16}}{f_k} \;\ge\; n\,H(n/\textstyle\sum n) $$
 
-    Raises ValueError where a symbol that occurs has frequency 0.
+    Raises TypeError for what are no tensors of integers, ValueError for negative entries, another rank than 1, two lists that
+    differ in length, or where a symbol that occurs has frequency 0.
     Source: Cover and Thomas 2006, theorem 5.4.3.  Notebook: 02_1_core_concepts, 04_4_deep_compression.
     """
-    if counts.shape != frequencies.shape or bool(((counts > 0) & (frequencies <= 0)).any()):
+    _check_counts("range_size_bits", "counts", counts)
+    _check_counts("range_size_bits", "frequencies", frequencies)
+    if counts.shape != frequencies.shape:
+        raise ValueError(f"range_size_bits: {len(counts)} counts, but {len(frequencies)} frequencies; both are one a symbol")
+    if bool(((counts > 0) & (frequencies == 0)).any()):
         raise ValueError("range_size_bits: every symbol that occurs needs a frequency of at least 1")
     occurs = counts > 0
     return float((counts[occurs].double() * (MODEL_BITS - frequencies[occurs].double().log2())).sum())
@@ -143,6 +148,9 @@ def range_decode(data: bytes, frequencies: Integer[Tensor, "n_symbols"], count: 
 
 
 def _checked_model(who: str, frequencies: Tensor) -> tuple[np.ndarray, np.ndarray]:
+    _check_integers(who, "frequencies", frequencies)
+    if frequencies.ndim != 1:
+        raise ValueError(f"{who}: frequencies must have 1 dimension, one entry a symbol, got {tuple(frequencies.shape)}")
     f = frequencies.long().numpy()
     if f.size and (f.min() < 0 or f.sum() not in (0, TOTAL)):
         raise ValueError(f"{who}: frequencies must be >= 0 and sum to {TOTAL}, got the sum {f.sum()}; use quantize_frequencies")

@@ -1,5 +1,7 @@
 """What every loss of this package asks of its input, and the three ways to sum up a batch. Private to the package."""
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,6 +37,18 @@ def check_temperature(who: str, T, *logits: Tensor) -> None:
         largest = float(each.detach().abs().max())
         if largest * 2 > torch.finfo(each.dtype).max * min(float(T), 1.0):
             raise ValueError(f"{who}: logits up to {largest:g} divided by T = {T:g} overflow {each.dtype}; rescale one of them")
+
+
+def check_squared_temperature(who: str, T, *logits: Tensor) -> None:
+    """As `check_temperature`; and refuse a T whose square makes one rounding of a KL (their epsilon) larger than 1."""
+    check_temperature(who, T, *logits)
+    for each in logits:
+        highest = 1 / math.sqrt(torch.finfo(each.dtype).eps)
+        if highest < T:
+            raise ValueError(
+                f"{who}: T = {T:g} is too high for {each.dtype}: beyond {highest:.4g}, T^2 times one rounding error exceeds 1; "
+                "logit_matching_gradient is the limit T -> infinity"
+            )
 
 
 def reduce(who: str, losses: Tensor, reduction: str) -> Tensor:

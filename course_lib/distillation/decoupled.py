@@ -20,7 +20,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from course_lib._check import check_number
-from course_lib.distillation._door import check_labels, check_logits, check_temperature, log_probabilities, reduce
+from course_lib.distillation._door import (
+    check_labels,
+    check_logits,
+    check_squared_temperature,
+    check_temperature,
+    log_probabilities,
+    reduce,
+)
 
 
 def decoupled_parts(
@@ -78,6 +85,7 @@ def decoupled_loss(
     check_number(who, "target_weight", target_weight, low=0.0)
     check_number(who, "rest_weight", rest_weight, low=0.0)
     tckd, nckd, _ = decoupled_parts(student_logits, teacher_logits, labels, T)
+    check_squared_temperature(who, T, student_logits, teacher_logits)
     return reduce(who, T**2 * (target_weight * tckd + rest_weight * nckd), reduction)
 
 

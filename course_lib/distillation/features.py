@@ -98,8 +98,10 @@ def attention_map(A: Float[Tensor, "B channels h w"], p: float | int = 2) -> Flo
             " places to attend to, but its input has: use input_sensitivity, or hint_loss and distance_loss for hidden vectors"
         )
     check_number(who, "p", p, above=0.0)
+    # A sample's own scale cancels in (2). Dividing it out before the power and again before the squares keeps both from
+    # overflow and underflow; because it cancels, it needs no gradient. A silent sample stays zero.
+    A = A / _positive(A.detach().abs().amax(dim=(1, 2, 3), keepdim=True))
     Q = A.abs().pow(p).sum(dim=1).flatten(1)  # (B, h w)
-    # Scaling by the largest entry first keeps the squares of the norm away from underflow; a silent row stays zero.
     Q = Q / _positive(Q.detach().amax(dim=1, keepdim=True))
     return Q / _positive(Q.square().sum(dim=1, keepdim=True)).sqrt()
 

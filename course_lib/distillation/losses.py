@@ -30,7 +30,14 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from course_lib._check import check_choice, check_fraction
-from course_lib.distillation._door import check_labels, check_logits, check_temperature, log_probabilities, reduce
+from course_lib.distillation._door import (
+    check_labels,
+    check_logits,
+    check_squared_temperature,
+    check_temperature,
+    log_probabilities,
+    reduce,
+)
 
 DIRECTIONS = ("forward", "reverse")
 
@@ -132,11 +139,15 @@ def hinton_loss(
 
     labels: class numbers; None is allowed at alpha = 1, where no label is used.  alpha: fraction, weight of the soft part.
     direction, reduction: as in `soft_loss`.  Returns nats (a sample).
-    Raises ValueError for alpha outside [0, 1], T <= 0, shapes that differ, labels out of range or missing, NaN.
+    Raises ValueError for alpha outside [0, 1], T <= 0, a T so high that T^2 magnifies roundings beyond 1 (2896 in
+    float32), shapes that differ, labels out of range or missing, NaN.
     Source: Hinton et al. 2015, section 2 (its weights are here (1 - alpha) and alpha T^2).
     Notebook: 03_3_knowledge_distillation.
     """
     who = "hinton_loss"
+    check_logits(who, "student_logits", student_logits)
+    check_logits(who, "teacher_logits", teacher_logits, like=student_logits)
+    check_squared_temperature(who, T, student_logits, teacher_logits)
     check_fraction(who, "alpha", alpha)
     losses = alpha * T**2 * soft_loss(student_logits, teacher_logits, T, direction, "none")  # (B)
     if labels is not None:

@@ -38,7 +38,7 @@ def pair_distances(H: Float[Tensor, "B n"]) -> Float[Tensor, "B B"]:
     Source: Park et al. 2019, section 3.2.1.  Notebook: 03_3_knowledge_distillation.
     """
     _check_batch("pair_distances", "H", H, 2)
-    D = _norms(_differences(H))
+    D = _norms(_differences(_scaled(H)))
     n_pairs = len(H) * (len(H) - 1)
     mu = D.sum() / n_pairs
     return D / torch.where(mu > 0, mu, torch.ones_like(mu))
@@ -74,7 +74,7 @@ def triple_angles(H: Float[Tensor, "B n"]) -> Float[Tensor, "B B B"]:
     _check_batch("triple_angles", "H", H, 3)
     if len(H) > MAX_ANGLE_BATCH:
         raise ValueError(f"triple_angles: {len(H)} samples make {len(H) ** 3:,} angles; pass at most {MAX_ANGLE_BATCH}")
-    E = _differences(H)  # (B, B, n): [j, i] = h_i - h_j
+    E = _differences(_scaled(H))  # (B, B, n): [j, i] = h_i - h_j
     length = _norms(E)[..., None]
     E = E / torch.where(length > 0, length, torch.ones_like(length))
     return E @ E.transpose(1, 2)  # (B, B, B): [j, i, k]
@@ -99,16 +99,32 @@ def angle_loss(H_student: Float[Tensor, "B n_s"], H_teacher: Float[Tensor, "B n_
     return losses.sum() / (B * (B - 1) * (B - 2))
 
 
+def _scaled(H: Tensor) -> Tensor:
+    """H over its largest magnitude: (1) and (2) do not see a scale, so it needs no gradient, and no sum can overflow."""
+    return H / _positive(H.detach().abs().max())
+
+
+def _positive(X: Tensor) -> Tensor:
+    """A divisor: ones in place of zeros."""
+    return torch.where(X > 0, X, torch.ones_like(X))
+
+
 def _differences(H: Tensor) -> Tensor:
     """(B, n) -> (B, B, n) with h_i - h_j at [j, i]."""
     return H[None, :, :] - H[:, None, :]
 
 
 def _norms(E: Tensor) -> Tensor:
-    """Length of each last-axis vector; a zero vector has length 0 and gradient 0 (the square root's own would be infinite)."""
-    squares = E.square().sum(dim=-1)
+    """Length of each last-axis vector; a zero vector has length 0 and gradient 0 (the square root's own would be infinite).
+
+    Each vector is divided by its largest entry before the squares, so that a short one does not underflow to length 0.
+    """
+    largest = _positive(E.detach().abs().amax(dim=-1, keepdim=True))  # no gradient: multiplied back below
+    squares = (E / largest).square().sum(dim=-1)
     is_zero = squares == 0
-    return torch.where(is_zero, torch.zeros_like(squares), torch.where(is_zero, torch.ones_like(squares), squares).sqrt())
+    return largest[..., 0] * torch.where(
+        is_zero, torch.zeros_like(squares), torch.where(is_zero, torch.ones_like(squares), squares).sqrt()
+    )
 
 
 def _huber(X: Tensor) -> Tensor:

@@ -11,15 +11,21 @@ runs could not tell.
     (4)  p  =  min(1, 2 P( Bin(b + m, 1/2) <= min(b, m) ))             two models on one test set (McNemar's exact test)
 
 (2) assumes that differences between seeds are roughly Gaussian; with 3 seeds nothing can be checked and t is 4.30, so only
-clear effects are shown, which is the intention. (A test that assumes nothing, flipping the signs of the d_i, has with 3 seeds
-a smallest p of 2/8 and could never speak.) (4) looks at the b samples only the first model gets right and the m only the second
-does; the samples on which both agree say nothing about the difference. It judges two trained networks, not two methods.
+clear effects are shown, which is the intention. Two things are settled before (2), because its width would be 0 there:
+differences no larger than the rounding of the values themselves show nothing (0.1 + 0.2 is not better than 0.3); and two lists
+in which nothing varies at all, and which differ, are one run each, counted n times: no claim, they are refused. One constant
+list is allowed (rounding without training can give the same accuracy for every seed). (A test that assumes nothing, flipping
+the signs of the d_i, has with 3 seeds a smallest p of 2/8 and could never speak.)
+
+(4) looks at the b samples only the first model gets right and the m only the second does; the samples on which both agree say
+nothing about the difference. It judges two trained networks, not two methods.
 
 Left out: corrections for many comparisons. At confidence 0.95 one in twenty comparisons of equals ends in a verdict: a table of
 forty rows needs a stricter `confidence`. `scipy.stats` has t and the binomial; the tests compare.
 """
 
 import math
+import sys
 from collections.abc import Sequence
 from functools import cache
 from statistics import fmean, stdev
@@ -55,6 +61,22 @@ def _t_quantile(confidence: float, df: int) -> float:
     return high
 
 
+def _numbers(who: str, name: str, values) -> list[float]:
+    """The values as plain floats, each one checked; text, a single number or NaN is refused by its own name."""
+    if not hasattr(values, "__iter__") or isinstance(values, str):
+        raise TypeError(f"{who}: {name} must be a list of numbers, one a run, got {values!r}")
+    plain = [value.item() if isinstance(value, Tensor) and value.ndim == 0 else value for value in values]
+    for i, value in enumerate(plain):
+        check_number(who, f"{name}[{i}]", value)
+    return [float(value) for value in plain]
+
+
+def _check_confidence(who: str, confidence) -> None:
+    check_fraction(who, "confidence", confidence)
+    if confidence in (0, 1):
+        raise ValueError(f"{who}: confidence must lie strictly between 0 and 1, got {confidence}")
+
+
 def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float]:
     r"""Student's interval for the mean of a few measurements, eq. (2).
 
@@ -63,17 +85,14 @@ def mean_interval(values: Sequence[float], confidence: float = 0.95) -> tuple[fl
     where $t_{n-1}$ is the two-sided quantile of Student's distribution (4.30 for n = 3 at 0.95, 2.78 for n = 5). n equal values
     give an interval of width 0.
 
-    Raises ValueError for fewer than 2 values, NaN or infinite ones, or confidence outside (0, 1).
+    Raises ValueError for fewer than 2 values, NaN, infinity or text among them, or confidence outside (0, 1); TypeError for
+    what is no list.
     Source: Student 1908, table for z, in Fisher's form.  Notebook: 02_2_training.
     """
-    values = [float(v) for v in values]
+    values = _numbers("mean_interval", "values", values)
     if len(values) < 2:
         raise ValueError(f"mean_interval: {len(values)} value(s) have no spread; measure at least 2")
-    for i, value in enumerate(values):
-        check_number("mean_interval", f"values[{i}]", value)
-    check_fraction("mean_interval", "confidence", confidence)
-    if confidence in (0, 1):
-        raise ValueError(f"mean_interval: confidence must lie strictly between 0 and 1, got {confidence}")
+    _check_confidence("mean_interval", confidence)
     half = _t_quantile(confidence, len(values) - 1) * stdev(values) / math.sqrt(len(values))
     return fmean(values) - half, fmean(values) + half
 
@@ -91,20 +110,32 @@ def verdict(
        \bar d + t_{n-1} \frac{s}{\sqrt n} < -\text{margin} \;\Rightarrow\; \text{worse} $$
 
     candidate, baseline: one value a seed, in the same order of seeds (accuracy; or error rates, bytes, seconds with
-    `higher_is_better=False`).  margin: the smallest difference worth a claim, in the unit of the values.
+    `higher_is_better=False`).  margin: the smallest difference worth a claim, in the unit of the values. Differences within the
+    rounding of the values (4 epsilon of the largest) show nothing.
 
-    Raises ValueError for fewer than 3 seeds, lists of different length, NaN, a negative margin.
+    Raises ValueError for fewer than 3 seeds, lists of different length, NaN or text, a negative margin, confidence outside
+    (0, 1), and where both lists repeat one value and differ (one run, copied, is no spread over seeds); TypeError for no list.
     Source: paired t-test, Student 1908; several seeds, Bouthillier et al. 2021 (MLSys).
     Notebook: 02_2_training.
     """
-    candidate, baseline = list(candidate), list(baseline)
+    candidate, baseline = _numbers("verdict", "candidate", candidate), _numbers("verdict", "baseline", baseline)
     if len(candidate) != len(baseline):
         raise ValueError(f"verdict: {len(candidate)} candidate values, {len(baseline)} of the baseline; pairs share a seed")
     if len(candidate) < 3:
         raise ValueError(f"verdict: {len(candidate)} seed(s) are too few for a claim; run at least 3")
     check_number("verdict", "margin", margin, low=0.0)
+    _check_confidence("verdict", confidence)
     sign = 1 if higher_is_better else -1
-    low, high = mean_interval([sign * (c - b) for c, b in zip(candidate, baseline)], confidence)
+    differences = [sign * (c - b) for c, b in zip(candidate, baseline)]
+    rounding = 4 * sys.float_info.epsilon * max(map(abs, candidate + baseline))
+    if max(map(abs, differences)) <= rounding:
+        return "no difference shown"
+    if max(candidate) - min(candidate) <= rounding and max(baseline) - min(baseline) <= rounding:
+        raise ValueError(
+            f"verdict: no spread: all candidate values are {candidate[0]:g}, all of the baseline {baseline[0]:g}; were these "
+            "different seeds? One run counted several times supports no claim"
+        )
+    low, high = mean_interval(differences, confidence)
     return "better" if low > margin else "worse" if high < -margin else "no difference shown"
 
 
@@ -139,10 +170,10 @@ def verdict_on_test_set(
     candidate, baseline: logits of the two models on the same n samples. About these two networks only: a claim about the
     methods that made them needs seeds and `verdict`.
 
-    Raises ValueError for empty, NaN or mismatched input, or confidence outside [0, 1].
+    Raises ValueError for empty, NaN or mismatched input, labels that are no class, or confidence outside (0, 1).
     Source: McNemar 1947; Dietterich 1998, section 3.1.  Notebook: 02_2_training.
     """
-    check_fraction("verdict_on_test_set", "confidence", confidence)
+    _check_confidence("verdict_on_test_set", confidence)
     changed = flips(baseline, candidate, labels)
     if changed.mended == changed.broken or mcnemar_p(changed.broken, changed.mended) > 1 - confidence:
         return "no difference shown"

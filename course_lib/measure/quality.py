@@ -26,8 +26,14 @@ from course_lib._check import check_count, check_fraction, check_tensor
 
 def _check_labels(who: str, scores: Tensor, labels: Tensor) -> None:
     check_tensor(who, "labels", labels, ndim=1)
-    if labels.is_floating_point() or labels.shape[0] != scores.shape[0]:
+    if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool or len(labels) != len(scores):
         raise ValueError(f"{who}: labels must be {scores.shape[0]} whole numbers, got {tuple(labels.shape)} {labels.dtype}")
+
+
+def _check_classes(who: str, scores: Tensor, labels: Tensor) -> None:
+    low, high, n_classes = int(labels.min()), int(labels.max()), scores.shape[1]
+    if low < 0 or high >= n_classes:
+        raise ValueError(f"{who}: labels must lie in 0 ... {n_classes - 1} ({n_classes} classes), got {low} ... {high}")
 
 
 @torch.no_grad()
@@ -39,7 +45,7 @@ def predict(model: nn.Module, X: Float[Tensor, "n *shape"], batch_size: int = 10
     The mode (train or eval) of every module is put back. Eval mode matters: with dropout on, the same image gets a different
     answer each time.
 
-    Raises TypeError for what is no nn.Module; ValueError for empty, NaN or infinite X.
+    Raises TypeError for what is no nn.Module; ValueError for empty, NaN or infinite X, or a shape the model does not take.
     Source: the definition of a prediction.  Notebook: 02_2_training.
     """
     if not isinstance(model, nn.Module):
@@ -50,6 +56,10 @@ def predict(model: nn.Module, X: Float[Tensor, "n *shape"], batch_size: int = 10
     try:
         model.eval()
         return torch.cat([model(x) for x in X.split(batch_size)])
+    except RuntimeError as error:
+        raise ValueError(
+            f"predict: the model fails on X of shape {tuple(X.shape)}; does it take that? It said: {error}"
+        ) from error
     finally:
         for module, mode in modes:
             module.training = mode
@@ -60,12 +70,14 @@ def n_errors(model: nn.Module, X: Float[Tensor, "n *shape"], labels: Int[Tensor,
 
     $$ n_{\text{errors}} = \#\{ i : \arg\max_c u_{ic} \ne y_i \} $$
 
-    Raises TypeError, ValueError as `predict` does, and ValueError for labels of another length or NaN outputs.
+    Raises TypeError, ValueError as `predict` does, and ValueError for labels of another length, labels that
+    are no class of the model, or NaN outputs.
     Source: counting.  Notebook: 02_2_training.
     """
     _check_labels("n_errors", X, labels)
     logits = predict(model, X)
     check_tensor("n_errors", "the model's output", logits, ndim=2)
+    _check_classes("n_errors", logits, labels)
     return int((logits.argmax(dim=1) != labels).sum())
 
 
@@ -116,12 +128,14 @@ def calibration_error(probabilities: Float[Tensor, "n C"], labels: Int[Tensor, "
     where bin b holds the samples whose largest probability lies in ((b-1)/n_bins, b/n_bins]. 0 = of the answers given with 80 %
     confidence, 80 % are right. It is biased upward for few samples a bin, so compare models on equal n.
 
-    Raises ValueError for rows that are no probabilities (negative, or a sum further than 1e-3 from 1), NaN, mismatched labels.
+    Raises ValueError for rows that are no probabilities (negative, or a sum further than 1e-3 from 1), NaN, labels that do
+    not fit.
     Source: Guo et al. 2017 (ICML), eq. (3); Naeini, Cooper & Hauskrecht 2015.
     Notebook: 02_2_training, 07_1_accuracy_and_stability.
     """
     check_tensor("calibration_error", "probabilities", probabilities, ndim=2)
     _check_labels("calibration_error", probabilities, labels)
+    _check_classes("calibration_error", probabilities, labels)
     check_count("calibration_error", "n_bins", n_bins)
     P = probabilities.detach().double()
     if P.min() < 0 or not bool(((P.sum(dim=1) - 1).abs() < 1e-3).all()):
@@ -169,10 +183,11 @@ def flips(logits_a: Float[Tensor, "n C"], logits_b: Float[Tensor, "n C"], labels
     $$ \text{broken} = \#\{ i : \hat y^a_i = y_i \ne \hat y^b_i \}, \qquad
        \text{mended} = \#\{ i : \hat y^a_i \ne y_i = \hat y^b_i \} $$
 
-    Raises ValueError for empty, NaN or differently shaped input.
+    Raises ValueError for empty, NaN or differently shaped input, or labels that are no class.
     Source: counting; Hooker et al. 2019.  Notebook: 02_2_training, 07_1_accuracy_and_stability.
     """
     _check_pair("flips", logits_a, logits_b)
     _check_labels("flips", logits_a, labels)
+    _check_classes("flips", logits_a, labels)
     right_a, right_b = (logits.argmax(dim=1) == labels for logits in (logits_a, logits_b))
     return Flips(int((right_a & ~right_b).sum()), int((~right_a & right_b).sum()), len(labels))

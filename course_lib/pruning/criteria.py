@@ -149,13 +149,16 @@ def global_masks(scores: dict[str, Float[Tensor, "..."]], sparsity: float) -> di
     small weights can lose everything, and the network with it, so look at the shares.
 
     scores: layer name -> scores; ties go in the order of the dict, then of the positions.  sparsity: fraction of the total.
-    Raises ValueError for no scores at all, empty, NaN or infinite ones, or a sparsity outside [0, 1].
+    Raises ValueError for no scores at all, empty, NaN or infinite ones, or a sparsity outside [0, 1]; TypeError for no dict.
     Source: Frankle & Carbin 2019, section 4 ("globally"); Blalock et al. 2020.  Notebook: 03_1_weight_pruning.
     """
+    if not isinstance(scores, dict):
+        raise TypeError(f"global_masks: scores must be a dict {{layer name: score}}, got {type(scores).__name__}")
     if not scores:
         raise ValueError("global_masks: scores is empty; give at least one layer, as {name: score}")
     for name, score in scores.items():
         check_tensor("global_masks", f"scores[{name!r}]", score)
+    check_fraction("global_masks", "sparsity", sparsity)
     mask = top_mask(torch.cat([score.flatten() for score in scores.values()]), sparsity)
     parts = mask.split([score.numel() for score in scores.values()])
     return {name: part.reshape(score.shape) for (name, score), part in zip(scores.items(), parts)}

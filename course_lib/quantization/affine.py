@@ -121,11 +121,14 @@ def quantize(
 
     W: values of any shape.  s, z: numbers, or tensors that broadcast to the shape of W.
     Returns integers of the shape of W: int8 or uint8 up to 8 bits, int32 above.
-    Raises ValueError for an empty, NaN or infinite W, for s <= 0, an impossible `n_bits`, or shapes that do not broadcast.
+    Raises ValueError for an empty, NaN, infinite or complex W, for s <= 0, an impossible `n_bits`, or shapes that do not
+    broadcast.
     Source: Jacob et al. 2018, eq. (1); Krishnamoorthi 2018, eq. (2)-(3).  Notebook: 03_2_quantization.
     """
     q_min, q_max = integer_range(n_bits, signed)
     check_tensor("quantize", "W", W)
+    if W.is_complex() or W.dtype == torch.bool:
+        raise ValueError(f"quantize: W must hold real numbers, got {W.dtype}")
     _check_qparams("quantize", W, s, z)
     q = ((W / s).round() + z).clamp(q_min, q_max)
     return q.to((torch.int8 if signed else torch.uint8) if n_bits <= 8 else torch.int32)
@@ -142,10 +145,12 @@ def dequantize(
 
     q: integer codes.  s, z: numbers, or tensors that broadcast to the shape of q.
     Returns values in the unit of s.
-    Raises ValueError for an empty q, s <= 0 or shapes that do not broadcast.
+    Raises ValueError for an empty q, codes that are no integers, s <= 0 or shapes that do not broadcast.
     Source: Jacob et al. 2018, eq. (1).  Notebook: 03_2_quantization.
     """
     check_tensor("dequantize", "q", q)
+    if q.is_floating_point() or q.is_complex() or q.dtype == torch.bool:
+        raise ValueError(f"dequantize: q must hold integer codes, got {q.dtype}; quantize first, or q.to(torch.int32)")
     _check_qparams("dequantize", q, s, z)
     # int32 first: 127 - (-128) does not fit into the int8 in which the codes are kept.
     steps = q.to(torch.int32) - z

@@ -11,9 +11,10 @@ are: every weight is replaced by one of K shared values, and the file holds K nu
     (6)  ratio    =  32 n / (n log2 K + 32 K)                    against fp32, before any entropy code
 
 In one dimension, nearest means "between the two midpoints", so the clusters of a sorted list are runs, and one `searchsorted`
-plus differences of prefix sums makes a whole iteration: a million weights take milliseconds. K-means ends in a local optimum
-that depends on its start; Han et al. compared three and found the linear one best for accuracy, because the few large weights
-keep a centroid of their own. Pruned weights take no part: they carry the code -1 and stay exactly zero.
+plus differences of prefix sums makes a whole iteration. A million weights take a few tenths of a second on one core, nearly all
+of it for sorting once and looking up codes at the end. K-means ends in a local optimum that depends on its start; Han et al.
+compared three and found the linear one best for accuracy, because the few large weights keep a centroid of their own. Pruned
+weights take no part: they carry the code -1 and stay exactly zero.
 
 Left out: vectors of weights (product quantization, QuIP#'s E8 lattice) and codebooks weighted by the Hessian (SqueezeLLM).
 Production: `sklearn.cluster.KMeans` costs O(nK) an iteration; coremltools' "palettization" is this file with 1 to 8 bits.
@@ -135,12 +136,13 @@ def apply_codebook(codebook: Float[Tensor, "n_codes"], codes: Int64[Tensor, "*sh
 
     $$ \hat w_i = c_{q_i}, \qquad \hat w_i = 0 \text{ where } q_i = -1 $$
 
-    Raises ValueError for codes outside -1 ... K-1.
+    Raises ValueError for codes outside -1 ... K-1, or that are no whole numbers.
     Source: Han et al. 2016, section 3.3.  Notebook: 03_2_quantization.
     """
     check_tensor("apply_codebook", "codebook", codebook, ndim=1)
     check_tensor("apply_codebook", "codes", codes)
     _check_codes("apply_codebook", codes, codebook.numel())
+    codes = codes.long()  # uint8 would be read as a mask
     return torch.cat([codebook, codebook.new_zeros(1)])[codes]  # index -1 is the appended zero
 
 
@@ -151,10 +153,11 @@ def codebook_distortion(
 
     $$ D = \frac{1}{\#\{q_i \ge 0\}} \sum_{i : q_i \ge 0} (w_i - c_{q_i})^2 $$
 
-    Raises ValueError where all codes are -1, or for codes out of range.
+    Raises ValueError where all codes are -1, for codes out of range or of another shape than W.
     Source: Lloyd 1982.  Notebook: 03_2_quantization.
     """
     check_tensor("codebook_distortion", "W", W)
+    check_tensor("codebook_distortion", "codes", codes, like=W)
     taking_part = codes >= 0
     if not bool(taking_part.any()):
         raise ValueError("codebook_distortion: every weight is pruned (all codes are -1)")
@@ -206,25 +209,40 @@ class SharedWeights(nn.Module):
         return self.start.to(W)
 
 
-def share_weights_(model: nn.Module, n_codes: int, start: str = "linear", n_iterations: int = 30) -> dict[str, Tensor]:
+def share_weights_(
+    model: nn.Module,
+    n_codes: int,
+    start: str = "linear",
+    n_iterations: int = 30,
+    generator: torch.Generator | None = None,
+) -> dict[str, Tensor]:
     r"""Give every linear and convolutional layer a codebook of its own, in place; exact zeros stay pruned.
 
     $$ W^{(l)} \leftarrow c^{(l)}_{q^{(l)}}, \qquad M^{(l)} = [\, W^{(l)} \ne 0 \,] $$
 
+    generator: draws the `random` starts, layer after layer.
     Returns the codes, by layer name. Biases stay as they are: there are few, and each is added to a whole sum.
-    Raises ValueError where the model has no such layer, or a layer has no weight left.
+    Raises ValueError where the model has no such layer, a layer has no weight left, or shares its weights already; the model
+    is then as it was, in all its layers.
     Source: Han et al. 2016, section 3.  Notebook: 03_2_quantization.
     """
-    codes_of = {}
-    for name, layer in list(model.named_modules()):
-        if isinstance(layer, (nn.Linear, nn.Conv1d, nn.Conv2d)):
-            W = layer.weight.detach()
-            codebook, codes = kmeans_codebook(W, n_codes, start, n_iterations, mask=W != 0)
-            parametrize.register_parametrization(layer, "weight", SharedWeights(codebook, codes))
-            codes_of[name] = codes
-    if not codes_of:
+    layers = {name: m for name, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d))}
+    if not layers:
         raise ValueError("share_weights_: the model has no linear or convolutional layer")
-    return codes_of
+    shared = {}
+    for name, layer in layers.items():  # all codebooks first: a layer that is refused must not leave others changed
+        if parametrize.is_parametrized(layer, "weight") and any(
+            isinstance(step, SharedWeights) for step in layer.parametrizations.weight
+        ):
+            raise ValueError(f"share_weights_: layer {name!r} is already shared; make_permanent(model) first")
+        W = layer.weight.detach()
+        if not bool((W != 0).any()):
+            raise ValueError(f"share_weights_: layer {name!r} keeps no weight (all are zero), so there is nothing to share")
+        codebook, codes = kmeans_codebook(W, n_codes, start, n_iterations, mask=W != 0, generator=generator)
+        shared[name] = SharedWeights(codebook, codes)
+    for name, parametrization in shared.items():
+        parametrize.register_parametrization(layers[name], "weight", parametrization)
+    return {name: parametrization.codes for name, parametrization in shared.items()}
 
 
 def _checked(who: str, mask: Tensor, W: Tensor) -> Tensor:
@@ -235,6 +253,8 @@ def _checked(who: str, mask: Tensor, W: Tensor) -> Tensor:
 
 
 def _check_codes(who: str, codes: Tensor, n_codes: int) -> None:
+    if codes.is_floating_point() or codes.is_complex() or codes.dtype == torch.bool:
+        raise ValueError(f"{who}: codes must be whole numbers (int64), got {codes.dtype}")
     low, high = int(codes.min()), int(codes.max())
     if low < PRUNED or high >= n_codes:
         raise ValueError(f"{who}: codes run from {low} to {high}, but the codebook holds 0 to {n_codes - 1} (-1 = pruned)")

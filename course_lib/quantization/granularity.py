@@ -27,8 +27,8 @@ import torch
 from jaxtyping import Float, Integer
 from torch import Tensor
 
-from course_lib._check import check_choice, check_count, check_tensor
-from course_lib.quantization.affine import choose_qparams, dequantize, quantize
+from course_lib._check import check_choice, check_count, check_n_bits, check_tensor
+from course_lib.quantization.affine import HIGHEST_N_BITS, LOWEST_N_BITS, choose_qparams, dequantize, quantize
 
 GRANULARITIES = ("tensor", "row", "group")
 
@@ -91,7 +91,7 @@ def weight_qparams(
     W: weights (out, ...).
     Returns s and z of shape () for "tensor", (out, 1, ..., 1) for "row": both broadcast to W. For "group": (out, n_groups, 1),
     which broadcasts to `to_groups(W, group_size)`.
-    Raises ValueError for empty, NaN or infinite weights, an unknown granularity or clip, an impossible `n_bits`.
+    Raises ValueError for empty, NaN, infinite or integer weights, an unknown granularity or clip, an impossible `n_bits`.
     Source: Krishnamoorthi 2018, section 2.4; Shen et al. 2020 for groups; Choukroun et al. 2019, section 3 for the search.
     Notebook: 03_2_quantization.
     """
@@ -108,6 +108,8 @@ def weight_qparams(
 def _slices(W: Tensor, granularity: str, group_size: int) -> Tensor:
     """W in the shape to which the scales of this granularity broadcast."""
     check_tensor("weight_qparams", "W", W)
+    if not W.is_floating_point():
+        raise ValueError(f"weight_qparams: W must hold floating-point weights, got {W.dtype}; W.float() makes them so")
     check_choice("weight_qparams", "granularity", granularity, GRANULARITIES)
     if granularity == "row" and W.ndim < 2:
         raise ValueError(f"weight_qparams: rows need an output axis and an input axis, got shape {tuple(W.shape)}")
@@ -168,11 +170,22 @@ def quantized_bits(
     exist for affine codes only.
 
     shape: that of the weights (out, ...).  Returns bits, a whole number; headers and names are a file's affair.
-    Raises ValueError for an unknown granularity or an empty shape.
+    Raises ValueError for an unknown granularity, an empty shape, rows or groups of a vector, an impossible `n_bits`, a group
+    size below 1 or a negative `scale_bits`.
     Source: counting; Dettmers and Zettlemoyer 2023, section 2 for the cost of groups.  Notebook: 03_2_quantization.
     """
     check_choice("quantized_bits", "granularity", granularity, GRANULARITIES)
+    shape = tuple(shape)
+    for size in shape:
+        check_count("quantized_bits", "an axis of the shape", size, low=0)
     check_count("quantized_bits", "number of weights", math.prod(shape))
+    if granularity != "tensor" and len(shape) < 2:
+        raise ValueError(f"quantized_bits: rows need an output axis and an input axis, got shape {shape}")
+    check_n_bits("quantized_bits", n_bits, LOWEST_N_BITS, HIGHEST_N_BITS)
+    check_count("quantized_bits", "group_size", group_size)
+    check_count("quantized_bits", "scale_bits", scale_bits, low=0)
     n_row = math.prod(shape[1:])
-    n_scales = {"tensor": 1, "row": shape[0], "group": shape[0] * math.ceil(n_row / min(group_size, n_row))}[granularity]
+    n_scales = 1 if granularity == "tensor" else shape[0]
+    if granularity == "group":
+        n_scales *= math.ceil(n_row / min(group_size, n_row))
     return math.prod(shape) * n_bits + n_scales * (scale_bits + (0 if symmetric else n_bits))

@@ -19,7 +19,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from course_lib._check import check_count, check_tensor
+from course_lib._check import check_count, check_fraction, check_tensor
 
 
 class Histogram:
@@ -79,18 +79,25 @@ class Histogram:
         self.counts = torch.zeros_like(self.counts).index_add_(0, k + self.n_bins // 2, self.counts)
         self.exponent = exponent
 
+    def _check_observed(self) -> None:
+        if self.n_values == 0:
+            raise ValueError("Histogram: nothing was observed yet; call observe(X) with at least one batch")
+
     def quantile(self, share: float) -> float:
         r"""The upper edge of the bin in which the share of values at or below reaches `share`, held within [low, high].
 
-        At most one bin width above the exact quantile.
+        At most one bin width above the exact quantile. ValueError before anything was observed, or for a share outside [0, 1].
         """
+        check_fraction("Histogram.quantile", "share", share)
+        self._check_observed()
         reached = self.counts.cumsum(0).double()
         k = int(torch.searchsorted(reached, torch.tensor(share * self.n_values, dtype=torch.float64)))
         edge = (min(k, self.n_bins - 1) - self.n_bins // 2 + 1) * self.width
         return min(max(edge, self.low), self.high)
 
     def magnitudes(self) -> Float[Tensor, "half"]:
-        """Counts of |x| in bins of the same width, from 0 to the last bin that is not empty."""
+        """Counts of |x| in bins of the same width, from 0 to the last bin that is not empty; ValueError without data."""
+        self._check_observed()
         half = self.n_bins // 2
         folded = (self.counts[half:] + self.counts[:half].flip(0)).double()
         return folded[: max(1, int(folded.nonzero().max()) + 1)]

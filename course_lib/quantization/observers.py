@@ -38,18 +38,37 @@ class _Observer:
     def qparams(
         self, n_bits: int = 8, symmetric: bool = False, signed: bool = False
     ) -> tuple[Float[Tensor, ""], Integer[Tensor, ""]]:
-        """Scale and zero point of the range found; ValueError before anything was observed."""
+        r"""Scale and zero point of the range found, by equations (3) and (4) of `affine.py`.
+
+        $$ (s, z) = \mathrm{choose\_qparams}(low, high, b) $$
+
+        where low and high are those of `clip_range`. n_bits: b, bits a code.  symmetric: z = 0.  signed: codes from
+        $-2^{b-1}$, else from 0.  Returns s (of torch's default float type) and z (int32), both of shape ().
+        Raises ValueError before anything was observed, for an impossible `n_bits`, and for unsigned symmetric codes of data
+        with negative values.
+        Source: Jacob et al. 2018, section 3.  Notebook: 03_2_quantization.
+        """
         low, high = self.clip_range(n_bits, symmetric, signed)
-        if not low <= high:
-            raise ValueError(f"{type(self).__name__}: nothing was observed yet; call observe(X) with at least one batch")
+        self._check_observed(low <= high)
         # Double, as in the searches: [-T, T] puts the affine zero point on a tie, and float32 could fall on its other side.
         ends = (torch.tensor(end, dtype=torch.float64) for end in (low, high))
         s, z = choose_qparams(*ends, n_bits, symmetric, signed)
         return s.to(torch.get_default_dtype()), z
 
     def clip_range(self, n_bits: int, symmetric: bool, signed: bool) -> tuple[float, float]:
-        """The range [low, high] outside which values saturate; (inf, -inf) while nothing was observed."""
+        """The range [low, high] outside which values saturate; ValueError while nothing was observed."""
         raise NotImplementedError
+
+    def _check_batch(self, X: Tensor) -> Tensor:
+        """The batch without its graph; what no observer can look at is refused in the name of this one."""
+        check_tensor(f"{type(self).__name__}.observe", "X", X)
+        if X.is_complex() or X.dtype == torch.bool:
+            raise ValueError(f"{type(self).__name__}.observe: X must hold real numbers, got {X.dtype}")
+        return X.detach()
+
+    def _check_observed(self, observed: bool) -> None:
+        if not observed:
+            raise ValueError(f"{type(self).__name__}: nothing was observed yet; call observe(X) with at least one batch")
 
 
 class MinMaxObserver(_Observer):
@@ -68,11 +87,12 @@ class MinMaxObserver(_Observer):
 
     def observe(self, X: Float[Tensor, "*shape"]) -> None:
         """Look at one batch of activations, of any shape."""
-        check_tensor("MinMaxObserver.observe", "X", X)
+        X = self._check_batch(X)
         self.low, self.high = min(self.low, float(X.min())), max(self.high, float(X.max()))
 
     def clip_range(self, n_bits: int, symmetric: bool, signed: bool) -> tuple[float, float]:
         """All that was seen."""
+        self._check_observed(self.low <= self.high)
         return self.low, self.high
 
 
@@ -93,7 +113,7 @@ class MovingAverageObserver(_Observer):
 
     def observe(self, X: Float[Tensor, "*shape"]) -> None:
         """Move both ends a share `rate` of the way to this batch's extremes."""
-        check_tensor("MovingAverageObserver.observe", "X", X)
+        X = self._check_batch(X)
         low, high = float(X.min()), float(X.max())
         if self.low > self.high:  # the first batch
             self.low, self.high = low, high
@@ -102,6 +122,7 @@ class MovingAverageObserver(_Observer):
 
     def clip_range(self, n_bits: int, symmetric: bool, signed: bool) -> tuple[float, float]:
         """The averages as they stand."""
+        self._check_observed(self.low <= self.high)
         return self.low, self.high
 
 
@@ -124,12 +145,11 @@ class PercentileObserver(_Observer):
 
     def observe(self, X: Float[Tensor, "*shape"]) -> None:
         """Count one batch."""
-        self.histogram.observe(X)
+        self.histogram.observe(self._check_batch(X))
 
     def clip_range(self, n_bits: int, symmetric: bool, signed: bool) -> tuple[float, float]:
         """The two quantiles."""
-        if self.histogram.n_values == 0:
-            return math.inf, -math.inf
+        self._check_observed(self.histogram.n_values > 0)
         return self.histogram.quantile(1 - self.keep), self.histogram.quantile(self.keep)
 
 
@@ -153,10 +173,20 @@ class MSEObserver(_Observer):
 
     def observe(self, X: Float[Tensor, "*shape"]) -> None:
         """Count one batch."""
-        self.histogram.observe(X)
+        self.histogram.observe(self._check_batch(X))
 
     def errors(self, n_bits: int, symmetric: bool, signed: bool) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-        """The thresholds T, ascending, and the mean squared error of each, in the squared unit of the data."""
+        r"""The search of equation (4) laid open: every candidate threshold and its error.
+
+        $$ E(T) = \frac{\sum_k N_k (x_k - \hat x_k(T))^2}{\sum_k N_k},
+           \qquad T = \tfrac{1}{n} \max|x|, \dots, \max|x| $$
+
+        where $x_k$, $N_k$ are centre and count of bin k.  Returns the thresholds, ascending, in the unit of the data, and the
+        mean squared error of each, in its square: both (n_candidates), double precision.
+        Raises ValueError before anything was observed, or for an impossible `n_bits`.
+        Source: Sung et al. 2015, section 3; Choukroun et al. 2019.  Notebook: 03_2_quantization.
+        """
+        self._check_observed(self.histogram.n_values > 0)
         full = self.histogram.counts > 0
         x, n = self.histogram.centres[full], self.histogram.counts[full].double()
         low, high = self.histogram.low, self.histogram.high
@@ -169,8 +199,6 @@ class MSEObserver(_Observer):
 
     def clip_range(self, n_bits: int, symmetric: bool, signed: bool) -> tuple[float, float]:
         """The extremes seen, stretched to 0 and cut to the best [-T, T]; the widest of equals."""
-        if self.histogram.n_values == 0:
-            return math.inf, -math.inf
         T, error = self.errors(n_bits, symmetric, signed)
         best = float(T[error == error.min()].max())
         return max(min(self.histogram.low, 0.0), -best), min(max(self.histogram.high, 0.0), best)
@@ -182,8 +210,10 @@ class EntropyObserver(_Observer):
     $$ T^* = \arg\min_{T} \sum_k P_k \ln \frac{P_k}{Q_k} $$
 
     where, for T at the upper edge of bin i: P is the histogram of |x| up to bin i, the counts beyond T added to its last bin
-    (they saturate there); Q takes the same bins *without* those counts, cut into as many equal stretches as there are levels on
-    one side ($2^{b-1}$ signed, $2^b$ unsigned), each stretch's total spread evenly over its bins where P is not empty. Both are
+    (they saturate there); Q takes the same bins *without* those counts, cut into as many equal stretches as the grid has levels
+    from 0 to its longer end, each stretch's total spread evenly over its bins where P is not empty. That number is $2^{b-1}$
+    for signed symmetric codes and $2^b$ for unsigned ones; affine codes share $2^b - 1$ steps out over the range seen, signed
+    or not: all of them on one side after a ReLU, about half on each side of a bell. Both are
     normalized; a T whose Q is empty where P is not has infinite divergence. Clipping much, the last bin of P towers over that
     of Q; clipping little, the stretches blur the bulk: the minimum lies between.
 
@@ -191,7 +221,7 @@ class EntropyObserver(_Observer):
     all values in the first bin would decide alone (at 8 bits the recipe then clips much too much; the chapter shows it).
     NVIDIA's own tool blanks its first bin for the same reason.
 
-    Raises in `observe` ValueError for an empty, NaN or infinite batch.
+    Raises ValueError in `observe` for an empty, NaN or infinite batch.
     Source: Migacz 2017 (8-bit inference with TensorRT), calibration algorithm.  Notebook: 03_2_quantization.
     """
 
@@ -200,11 +230,23 @@ class EntropyObserver(_Observer):
 
     def observe(self, X: Float[Tensor, "*shape"]) -> None:
         """Count one batch."""
+        X = self._check_batch(X)
         self.histogram.observe(X)
         self.n_zeros += int((X == 0).sum())
 
     def divergences(self, n_levels: int) -> tuple[Float[Tensor, "n"], Float[Tensor, "n"]]:
-        """The thresholds T, ascending, and KL(P || Q) of each, in nats. One threshold where all data lie in few bins."""
+        r"""The search of equation (5) laid open: every threshold at a bin's edge and its divergence.
+
+        $$ D(T_i) = \sum_{k \le i} P_k \ln \frac{P_k}{Q_k},
+           \qquad T_i = i \cdot \text{width of a bin}, \quad i \ge n_{\text{levels}} $$
+
+        where P and Q are those of the class, and `n_levels` is the number of levels from 0 outward.  Returns the thresholds,
+        ascending, in the unit of the data, and KL(P || Q) of each, in nats: one threshold only where all data lie in few bins.
+        Raises ValueError before anything was observed, or for fewer than one level.
+        Source: Migacz 2017, calibration algorithm.  Notebook: 03_2_quantization.
+        """
+        check_count("EntropyObserver.divergences", "n_levels", n_levels)
+        self._check_observed(self.histogram.n_values > 0)
         counts = self.histogram.magnitudes()
         counts[0] -= 0 if self.count_zeros else self.n_zeros
         i = torch.arange(min(n_levels, len(counts)), len(counts) + 1)  # how many bins are kept
@@ -212,12 +254,19 @@ class EntropyObserver(_Observer):
 
     def clip_range(self, n_bits: int, symmetric: bool, signed: bool) -> tuple[float, float]:
         """The extremes seen, stretched to 0 and cut to the best [-T, T]; the widest of equals."""
-        if self.histogram.n_values == 0:
-            return math.inf, -math.inf
-        q_max = integer_range(n_bits, signed)[1]
-        T, divergence = self.divergences(q_max + 1)
+        self._check_observed(self.histogram.n_values > 0)
+        T, divergence = self.divergences(self._levels_outward(n_bits, symmetric, signed))
         best = float(T[divergence == divergence.min()].max())
         return max(min(self.histogram.low, 0.0), -best), min(max(self.histogram.high, 0.0), best)
+
+    def _levels_outward(self, n_bits: int, symmetric: bool, signed: bool) -> int:
+        """How many levels the grid has from 0 to its longer end, 0 counted."""
+        q_min, q_max = integer_range(n_bits, signed)
+        if symmetric:
+            return q_max + 1
+        low, high = min(self.histogram.low, 0.0), max(self.histogram.high, 0.0)
+        share = max(-low, high) / (high - low) if low < high else 1.0
+        return 1 + round(share * (q_max - q_min))
 
 
 def _divergences(counts: Tensor, i: Tensor, n_levels: int) -> Tensor:

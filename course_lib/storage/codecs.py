@@ -61,6 +61,8 @@ def encode_tensor(X: Shaped[Tensor, "*shape"], codec: str) -> bytes:
     Source: the course's own format; han4 and han8 after Han et al. 2016, section 2 to 4.  Notebook: 02_1_core_concepts.
     """
     check_choice("encode_tensor", "codec", codec, CODECS)
+    if not isinstance(X, Tensor):
+        raise TypeError(f"encode_tensor: X must be a torch.Tensor, got {type(X).__name__}")
     if X.dtype not in DTYPES:
         raise TypeError(f"encode_tensor: no file type for {X.dtype}; known: {', '.join(map(str, DTYPES))}")
     if codec in _FLOAT_CODECS and X.dtype != torch.float32:

@@ -12,6 +12,8 @@ A size counts only if a fresh process can rebuild the tensors from the file alon
 
     (1)  size_bytes  =  10 + sum over tensors (4 + len(name) + dimensions and length, 1 to 5 bytes each)  +  sum of sections
 
+for fewer than 128 tensors with names below 128 bytes (a varint of one byte); a larger number takes a byte more.
+
 A CRC-32 notices every change within 32 neighbouring bits, so every altered byte, and all but one in 4 billion others. It is no
 signature: who alters a file on purpose can mend the sum. Nothing of a file is ever executed, which a pickle cannot say.
 
@@ -25,6 +27,7 @@ import contextlib
 import os
 import secrets
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -52,20 +55,36 @@ class Section(NamedTuple):
     size_bytes: int
 
 
+def _codec_of_each(tensors, codec) -> dict[str, str]:
+    """The codec of each tensor; what is no {name: tensor}, or no codec, is refused in words."""
+    if not isinstance(tensors, Mapping):
+        raise TypeError(f"save_tensors: tensors must be a dict {{name: tensor}}, got {type(tensors).__name__}")
+    for name, X in tensors.items():
+        if not isinstance(name, str):
+            raise TypeError(f"save_tensors: every name must be text, got {name!r}")
+        if not isinstance(X, Tensor):
+            raise TypeError(f"save_tensors, tensor {name!r}: a torch.Tensor is needed, got {type(X).__name__}")
+    if not isinstance(codec, (str, Mapping)):
+        raise TypeError(f"save_tensors: codec must be a name or a dict {{tensor name: codec}}, got {codec!r}")
+    codecs = dict.fromkeys(tensors, codec) if isinstance(codec, str) else dict(codec)
+    if codecs.keys() != tensors.keys():
+        odd = ", ".join(sorted(map(str, codecs.keys() ^ tensors.keys())))
+        raise ValueError(f"save_tensors: codec and tensors must name the same tensors; only one of them has {odd}")
+    return codecs
+
+
 def save_tensors(path: str | os.PathLike, tensors: dict[str, Tensor], codec: str | dict[str, str] = "fp32") -> int:
     r"""Write named tensors to one file, whole or not at all; returns its size, eq. (1).
 
     $$ \mathrm{size\_bytes} = \mathrm{len(file)} = \mathrm{header} + \textstyle\sum_t \mathrm{section}_t + 4 $$
 
     tensors: for a network, `model.state_dict()`.  codec: one for all, or one for each name (see `CODECS`).
-    Raises ValueError or TypeError as `encode_tensor`, and for a codec table that misses or invents a name; OSError (with the
+    Raises ValueError or TypeError as `encode_tensor`, for what is no dict of named tensors, and for a codec table that misses
+    or invents a name; OSError (with the
     reason) where the file cannot be written. In each case an older file of that name is as it was, and no half file is left.
     Source: the course's own format; CRC-32 as in RFC 1952.  Notebook: 02_1_core_concepts.
     """
-    codecs = dict.fromkeys(tensors, codec) if isinstance(codec, str) else dict(codec)
-    if codecs.keys() != tensors.keys():
-        odd = sorted(codecs.keys() ^ tensors.keys())
-        raise ValueError(f"save_tensors: codec and tensors must name the same tensors; only one of them has {', '.join(odd)}")
+    codecs = _codec_of_each(tensors, codec)
     header, sections = [MAGIC, bytes([VERSION]), varint(len(tensors))], []
     for name, X in tensors.items():
         try:
@@ -90,7 +109,7 @@ def load_tensors(path: str | os.PathLike) -> dict[str, Tensor]:
     short, grown or altered.
     Source: the course's own format.  Notebook: 02_1_core_concepts.
     """
-    sections, reader = _open_checked(Path(path))
+    sections, reader = _open_checked("load_tensors", Path(path))
     tensors = {}
     for name, section in sections.items():
         try:
@@ -109,18 +128,18 @@ def file_sections(path: str | os.PathLike) -> dict[str, Section]:
     Raises as `load_tensors`.
     Source: the course's own format.  Notebook: 02_1_core_concepts.
     """
-    return _open_checked(Path(path))[0]
+    return _open_checked("file_sections", Path(path))[0]
 
 
-def _open_checked(path: Path) -> tuple[dict[str, Section], ByteReader]:
+def _open_checked(who: str, path: Path) -> tuple[dict[str, Section], ByteReader]:
     """The header, and a reader that stands before the first section."""
     data = path.read_bytes()
     if data[:4] != MAGIC:
-        raise ValueError(f"load_tensors: {path} is not a file of save_tensors: it does not start with its four magic bytes")
+        raise ValueError(f"{who}: {path} is not a file of save_tensors: it does not start with its four magic bytes")
     if len(data) < 10 or zlib.crc32(data[:-4]) != int.from_bytes(data[-4:], "little"):
-        raise ValueError(f"load_tensors: {path} is damaged: its checksum does not fit its {len(data)} bytes; get it again")
+        raise ValueError(f"{who}: {path} is damaged: its checksum does not fit its {len(data)} bytes; get it again")
     if data[4] != VERSION:
-        raise ValueError(f"load_tensors: {path} has format version {data[4]}, this library reads {VERSION}")
+        raise ValueError(f"{who}: {path} has format version {data[4]}, this library reads {VERSION}")
     reader = ByteReader(data[5:-4], str(path))
     sections = {}
     try:
@@ -130,7 +149,7 @@ def _open_checked(path: Path) -> tuple[dict[str, Section], ByteReader]:
             shape = tuple(reader.varint() for _ in range(reader.varint()))
             sections[name] = Section(codec, dtype, shape, reader.varint())
     except (ValueError, IndexError) as error:
-        raise ValueError(f"load_tensors: {path} has a header that makes no sense: {error}") from error
+        raise ValueError(f"{who}: {path} has a header that makes no sense: {error}") from error
     return sections, reader
 
 
