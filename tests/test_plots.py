@@ -41,7 +41,7 @@ def test_digit_grid_puts_each_image_where_it_belongs():
     ax = drawable(digit_grid(images, titles=list("abcdefg"), n_columns=3))
     canvas = ax.images[0].get_array().filled(np.nan)
     assert np.array_equal(canvas[12:40, 0:28], images[0].reshape(28, 28).numpy())
-    assert np.array_equal(canvas[12 + 40 : 80, 32:60], images[4].reshape(28, 28).numpy())
+    assert np.array_equal(canvas[12 + 40 : 80, 64:92], images[5].reshape(28, 28).numpy())
     assert [t.get_text() for t in ax.texts] == list("abcdefg")
 
 

@@ -52,6 +52,8 @@ def run(part: str) -> bool:
     The commands of `prepare` run side by side: training uses one core, and the large network takes as long as the others.
     """
     environment, running = os.environ | {"OMP_NUM_THREADS": "1"}, []
+    if not sys.stderr.isatty():
+        environment.setdefault("TQDM_MININTERVAL", "15")  # a log file needs no line for every tenth of a second
     for command in PARTS[part]:
         print(f"\n== {part}: python {' '.join(command)}", flush=True)
         running.append(subprocess.Popen([sys.executable, *command], cwd=ROOT, env=environment))

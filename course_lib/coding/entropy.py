@@ -118,7 +118,7 @@ def _check_counts(who: str, name: str, counts: Tensor, shares: bool = False) -> 
     if counts.numel() == 0:
         return
     check_tensor(who, name, counts)
-    if int((counts < 0).sum()):
+    if bool((counts < 0).any()):
         raise ValueError(f"{who}: {name} must be >= 0, the smallest is {counts.min().item()}")
 
 
