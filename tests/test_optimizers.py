@@ -21,7 +21,7 @@ EPS = 2.0**-52
 seeds = st.integers(0, 2**31 - 1)
 rates = st.floats(1e-4, 1.0)
 decays = st.sampled_from([0.0, 1e-4, 0.01, 0.3])
-betas = st.floats(0.0, 0.999)
+beta1s, beta2s = st.floats(0.0, 0.999), st.floats(0.9, 0.999)
 
 
 def steps_of(make, seed, changing_lr=False):
@@ -98,15 +98,19 @@ def test_plain_sgd_is_torchs_and_is_one_subtraction(seed, lr, decay):
     assert_equal_steps(ours, steps_of(lambda W: torch.optim.SGD(W, lr=lr, weight_decay=decay), seed))
 
 
-@given(seeds, rates, betas, betas, st.floats(1e-10, 1e-2), decays)
+@given(seeds, rates, beta1s, beta2s, st.floats(1e-10, 1e-2), decays)
 def test_adam_is_torchs_step_by_step(seed, lr, beta1, beta2, eps, decay):
-    """v gets at least (1 - beta2) G^2 in each step and is divided by 1 - beta2^t, so sqrt(v_hat) is never tiny beside m_hat."""
+    """With beta2 >= 0.9, as in use, v_hat remembers all 12 steps and is never tiny beside m_hat.
+
+    A small beta2 forgets v faster than m. Then one small gradient divides a large m_hat, and the division magnifies a last-bit
+    difference (which L2 decay feeds back through W) without bound: beta2 = 0 gave 1.3 times the tolerance.
+    """
     theirs = {"lr": lr, "betas": (beta1, beta2), "eps": eps, "weight_decay": decay}
     ours = {"lr": lr, "beta1": beta1, "beta2": beta2, "eps": eps, "weight_decay": decay}
     assert_equal_steps(steps_of(lambda W: Adam(W, **ours), seed), steps_of(lambda W: torch.optim.Adam(W, **theirs), seed))
 
 
-@given(seeds, rates, betas, betas, decays)
+@given(seeds, rates, beta1s, beta2s, decays)
 def test_adamw_is_torchs_step_by_step(seed, lr, beta1, beta2, decay):
     theirs = {"lr": lr, "betas": (beta1, beta2), "weight_decay": decay}
     ours = {"lr": lr, "beta1": beta1, "beta2": beta2, "weight_decay": decay}
