@@ -12,8 +12,13 @@ jaxtyping.install_import_hook("course_lib", "tests.typecheck.checked")
 import pytest  # noqa: E402
 import torch  # noqa: E402
 from hypothesis import Phase, settings  # noqa: E402
+from hypothesis.internal.conjecture import providers  # noqa: E402
 
 torch.set_num_threads(1)
+# Hypothesis mixes numbers that stand in the modules loaded so far into its draws, so what a test sees would depend on which
+# tests ran before it in the same worker, derandomized or not. Without them a red run is red again, alone too.
+if hasattr(providers, "is_local_module_file"):
+    providers.is_local_module_file = lambda path: False
 # Derandomized: a red run must be red again. No deadline: these machines are shared, and time is not what is tested.
 settings.register_profile("course", derandomize=True, deadline=None, max_examples=40, database=None)
 # A mutant needs one failure, not the smallest one: shrinking takes three times as long as finding it.
