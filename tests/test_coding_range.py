@@ -23,16 +23,7 @@ from course_lib.coding import (
     range_size_bits,
     symbol_counts,
 )
-
-count_lists = st.lists(st.integers(0, 1000), min_size=1, max_size=12).map(torch.tensor)
-symbol_lists = st.lists(st.integers(0, 6), max_size=80).map(lambda x: torch.tensor(x, dtype=torch.int64))
-
-
-def sparse_symbols(n, density, n_codes, seed=0):
-    """A pruned layer: symbol 0 where pruned, geometric-like codes elsewhere."""
-    rng = np.random.default_rng(seed)
-    codes = 1 + np.minimum(rng.geometric(0.25, n) - 1, n_codes - 1)
-    return torch.from_numpy(np.where(rng.random(n) < density, codes, 0))
+from tests.test_coding import count_lists, sparse_symbols, symbol_lists
 
 
 @given(count_lists)

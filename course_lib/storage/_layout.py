@@ -12,4 +12,5 @@ def rows_of(shape: tuple[int, ...]) -> tuple[int, int]:
 
 
 def to_tensor(data: np.ndarray, shape: tuple[int, ...]) -> Tensor:
+    """A float32 tensor of this shape with a decoder's values, in memory order."""
     return torch.from_numpy(np.ascontiguousarray(data, np.float32).reshape(shape))
