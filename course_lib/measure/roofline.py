@@ -31,6 +31,7 @@ import torch
 from torch import Tensor, nn
 
 from course_lib._check import check_count, check_n_bits, check_number, check_tensor
+from course_lib.measure._hooks import run_observed
 
 SIZES = (10**5, 10**6, 4 * 10**6, 16 * 10**6, 64 * 10**6, 192 * 10**6)  # bytes; from the first cache out to memory
 # Windows counts a thread's time in steps of 16 ms; there the wall clock must do.
@@ -143,16 +144,8 @@ def layer_works(model: nn.Module, x: Tensor, n_bits: int = 32) -> dict[str, Work
 
         return count
 
-    modes = [(module, module.training) for module in model.modules()]
     leaves = [(name, module) for name, module in model.named_modules() if not list(module.children())]
-    handles = [module.register_forward_hook(hook(name)) for name, module in leaves]
-    try:
-        model.eval()(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes:
-            module.training = mode
+    run_observed(model, x, leaves, hook)
     return found
 
 

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from course_lib._check import check_n_bits, check_tensor
+from course_lib.measure._hooks import run_observed
 
 
 def _weights(model: nn.Module) -> Iterator[Tensor]:
@@ -137,14 +138,6 @@ def macs(model: nn.Module, x: Tensor) -> dict[str, int]:
 
         return count
 
-    modes = [(module, module.training) for module in model.modules()]
     layers = [(n, m) for n, m in model.named_modules() if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))]
-    handles = [module.register_forward_hook(hook(name)) for name, module in layers]
-    try:
-        model.eval()(x)
-    finally:
-        for handle in handles:
-            handle.remove()
-        for module, mode in modes:
-            module.training = mode
+    run_observed(model, x, layers, hook)
     return counts
