@@ -3,8 +3,11 @@
 The cells of a solution run here in order, in one namespace, without a kernel. Before each answer the namespace is kept; a
 wrong or another right answer then starts from there, so a notebook's preamble (data, trained networks) is paid for once.
 
-    tests/grading/wrong/STEM/ANSWERID--what.py    at least two an answer: its check must raise
-    tests/grading/right/STEM/ANSWERID--what.py    at least one an answer: its check must pass
+    tests/grading/wrong/STEM/ANSWERID--what.py           its check must raise
+    tests/grading/wrong/STEM/ANSWERID--unseen-what.py    wrong as well, but its check passes: only a hidden case can tell
+    tests/grading/right/STEM/ANSWERID--what.py           its check must pass
+
+How many there must be, and what the hidden cases make of them, is in tests/test_grading_cases.py.
 """
 
 import copy
@@ -174,11 +177,9 @@ def test_wrong_answers_fail_their_check(stem):
     """The answer itself must run: what is tested is whether the check sees that the result is wrong."""
     run, problems = run_of(stem), []
     for answer_id, answer in run.answers.items():
-        paths = seeded("wrong", stem, answer_id)
-        if len(paths) < 2:
-            problems.append(
-                f"{answer.cell.where}: {len(paths)} wrong answers in tests/grading/wrong/{stem}/{answer_id}--*.py, need 2"
-            )
+        paths = [path for path in seeded("wrong", stem, answer_id) if "--unseen-" not in path.name]
+        if not paths:
+            problems.append(f"{answer.cell.where}: no wrong answer in tests/grading/wrong/{stem} that the check can see")
         for path in paths:
             role, error = try_answer(run, answer, path.read_text("utf-8"), str(path))
             if error is None:
@@ -191,12 +192,11 @@ def test_wrong_answers_fail_their_check(stem):
 
 
 @each_exercise
-def test_other_right_answers_pass_their_check(stem):
+def test_other_right_answers_and_unseen_wrong_ones_pass_their_check(stem):
     run, problems = run_of(stem), []
     for answer_id, answer in run.answers.items():
         paths = seeded("right", stem, answer_id)
-        if not paths:
-            problems.append(f"{answer.cell.where}: no answer in tests/grading/right/{stem}/{answer_id}--*.py, need 1")
+        paths += [path for path in seeded("wrong", stem, answer_id) if "--unseen-" in path.name]
         for path in paths:
             role, error = try_answer(run, answer, path.read_text("utf-8"), str(path))
             if error is not None:

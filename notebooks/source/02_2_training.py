@@ -1024,16 +1024,17 @@ assert dense_bytes(small) == dense_bytes(network) and sum(macs(small, x[:1]).val
 # %% [markdown] lang="en"
 # ## Exercises and what comes next
 #
-# This chapter has no graded notebook yet. Three experiments to do right here: (1) set `RATIO` to 100 and predict both step counts of
-# section 3 before you run it; (2) write Nesterov's literal loop in section 4 and compare; (3) give the headline five seeds and
-# see which *no difference shown* changes.
+# **Exercises:** [02_2_training](../../exercises/en/02_2_training.ipynb), eight tasks in NumPy. Three experiments to do right here:
+# (1) set `RATIO` to 100 and predict both step counts of section 3 before you run it; (2) write Nesterov's literal loop in section 4
+# and compare; (3) give the headline five seeds and see which *no difference shown* changes.
 #
 # Next: [3.1 · Weight pruning](03_1_weight_pruning.ipynb), where the zeros of section 11 become bytes.
 
 # %% [markdown] lang="zh"
 # ## 练习与下一步
 #
-# 本章暂时没有计分的练习。这里就能做三个实验：（1）把 `RATIO` 设为 100，运行之前先算出第 3 节的两个步数；
+# **练习：** [02_2_training](../../exercises/zh/02_2_training.ipynb)，共八项任务，全部用 NumPy。
+# 这里就能做三个实验：（1）把 `RATIO` 设为 100，运行之前先算出第 3 节的两个步数；
 # （2）在第 4 节照公式写出 Nesterov 的循环，并作比较；（3）把主要比较换成五个随机种子，看看哪个 *no difference shown* 会改变。
 #
 # 下一章：[3.1 · 权重剪枝](03_1_weight_pruning.ipynb)，在那里第 11 节的零会变成省下的字节。

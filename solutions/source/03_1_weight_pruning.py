@@ -1,9 +1,10 @@
 # %% [markdown] lang="en"
 # # Exercise 3.1 · Weight pruning
 #
-# Eight tasks, 30 points, about 90 minutes. They belong to chapter [3.1](../../notebooks/en/03_1_weight_pruning.ipynb). You mend the
-# document's listing, derive how much its rule erases for a distribution the chapter did not treat, rank a whole network by one
-# threshold, prune in blocks and by a schedule, count bytes, and finally cut units out of a network without its noticing.
+# Nine tasks, 30 points, about 100 minutes. They belong to chapter [3.1](../../notebooks/en/03_1_weight_pruning.ipynb). You mend the
+# document's listing, design a test that tells right programs from wrong ones, derive how much the document's rule erases for a
+# distribution the chapter did not treat, rank a whole network by one threshold, prune in blocks and by a schedule, count bytes, and
+# finally cut units out of a network without its noticing.
 #
 # Run the cells from top to bottom. A check cell says nothing when you are right, and shows both values when you are not. Do not
 # use `course_lib.pruning`: it is what you are building.
@@ -11,7 +12,7 @@
 # %% [markdown] lang="zh"
 # # 练习 3.1 · 权重剪枝
 #
-# 共八项任务，30 分，约需 90 分钟，对应第 [3.1](../../notebooks/zh/03_1_weight_pruning.ipynb) 章。你将修好原文的代码，推导原文的规则对一种正文没有讲过的分布会剪掉多少，
+# 共九项任务，30 分，约需 100 分钟，对应第 [3.1](../../notebooks/zh/03_1_weight_pruning.ipynb) 章。你将修好原文的代码，设计一个能分辨程序对错的测试，推导原文的规则对一种正文没有讲过的分布会剪掉多少，
 # 用一个阈值给整个网络排名，按块、按日程剪枝，计算字节数，最后把一些单元从网络中切除，而让网络毫无察觉。
 #
 # 请从上到下依次运行。答对时检查单元格没有任何输出，答错时会同时给出你的值和正确的值。请不要使用 `course_lib.pruning`：它正是你要亲手实现的东西。
@@ -33,12 +34,12 @@ def normal(*shape, seed=0):
 
 
 # %% [markdown] lang="en"
-# ## Task 1 · Mend the listing (4 points)
+# ## Task 1 · Mend the listing (3 points)
 #
 # Below is listing 4.1 of the document, its NumPy turned into torch and nothing else changed. The picture shows what it keeps.
 
 # %% [markdown] lang="zh"
-# ## 任务 1 · 修好这段代码（4 分）
+# ## 任务 1 · 修好这段代码（3 分）
 #
 # 下面是原文的代码 4.1，只把 NumPy 换成了 torch，其余未动。图中没打叉的，就是它留下的权重。
 
@@ -97,7 +98,7 @@ def prune_listing(parameters: dict[str, torch.Tensor], c: float = 0.5) -> dict[s
     # END SOLUTION
 
 
-# %% role="check" id="mend-listing-check" points="4"
+# %% role="check" id="mend-listing-check" points="3"
 given = {"weight": torch.tensor([[0.5, 5.0, -3.0, 0.5], [0.5, -0.25, 0.0, 0.25]]), "bias": torch.tensor([0.01, 9.0])}
 given["filters"] = torch.tensor([[[[1.0, 2.0, 9.0]], [[4.0, 7.0, 13.0]]], [[[2.0] * 3], [[2.0] * 3]]])  # (out 2, in 2, 1, 3)
 before = {name: X.clone() for name, X in given.items()}
@@ -122,7 +123,122 @@ assert abs(zeros - want) < 0.006, f"Gaussian weights, c = 0.5: {zeros:.4f} of th
 # 图中的第二行与第一行相比，整行都算“小”。至于偏置，它没有自己的一行可比：每个单元只有一个，剪掉它几乎省不下什么。
 
 # %% [markdown] lang="en"
-# ## Task 2 · Another distribution: derive, then compute (3 + 3 points)
+# ## Task 2 · A test of your own design (3 points)
+#
+# When is a program for task 1 right? Write `test_pruning`: it returns quietly for a right `prune(parameters, c)` and raises an
+# `AssertionError` for a wrong one. It may call `prune` as often as it likes and look at all that comes back; of the inside it knows
+# nothing. A right `prune` takes a dict of tensors and returns a dict with the same names, in which
+#
+# $$ \hat w_{ij} = \begin{cases} w_{ij} & |w_{ij}| \ge c \cdot \tfrac1n \sum_{k=1}^{n} |w_{ik}| \\ 0 & \text{otherwise} \end{cases} $$
+#
+# - for tensors of two or more dimensions; a row of a convolution is the whole filter;
+# - tensors of fewer dimensions come back as they were;
+# - the tensors that were given are not changed.
+#
+# A right `prune` may add in any order, and in double precision: where equality matters, choose numbers that are exact in binary (0.5,
+# 3.0, not 0.1). Below stand a right program and three wrong ones. The grader sends others, right in other styles and wrong in other ways;
+# a test that refuses everything, or nothing, earns no point. Constraint: expected values come from your own hand, not from a program
+# that prunes. About 13 lines.
+#
+# <details><summary>Hint 1</summary>Which input would each wrong `prune` betray itself on? Rows of different size, negative weights, a zero,
+# a weight exactly at the threshold, a factor other than 0.5 and 1, a convolution with more than one channel.</details>
+# <details><summary>Hint 2</summary>Keep the numbers in lists, make tensors of them, and compare `X.tolist()` with the lists afterwards: the
+# returned ones and those you gave.</details>
+
+# %% [markdown] lang="zh"
+# ## 任务 2 · 自己设计测试（3 分）
+#
+# 任务 1 的程序怎样才算对？请写 `test_pruning`：`prune(parameters, c)` 正确时安静地返回，有错时抛出 `AssertionError`。它可以任意多次调用 `prune`，
+# 查看返回的一切，但对其内部一无所知。正确的 `prune` 接收一个由张量组成的字典，返回名称相同的字典，其中
+#
+# $$ \hat w_{ij} = \begin{cases} w_{ij} & |w_{ij}| \ge c \cdot \tfrac1n \sum_{k=1}^{n} |w_{ik}| \\ 0 & \text{otherwise} \end{cases} $$
+#
+# - 上式适用于二维及以上的张量；卷积的一行是整个滤波器；
+# - 维数更少的张量原样返回；
+# - 传入的张量不得被改动。
+#
+# 正确的 `prune` 可以按任意次序求和，也可以用双精度；所以在相等与否要紧的地方，请选二进制能精确表示的数（0.5、3.0，而不是 0.1）。下面有一个对的程序和三个错的。
+# 评分时送来的是另一些：对的写法不同，错的错在别处；一律拒绝或一律放行的测试不得分。要求：期望值由你亲手算出，不要来自任何剪枝程序。约 13 行。
+#
+# <details><summary>提示 1</summary>每一种错误的 `prune` 会在什么输入上露馅？大小悬殊的行、负的权重、零、恰好等于阈值的权重、既非 0.5 也非 1 的系数、不止一个通道的卷积。</details>
+# <details><summary>提示 2</summary>把数写在列表里，由它们生成张量，调用之后再拿 `X.tolist()` 与列表比较：返回的要比，传入的也要比。</details>
+
+
+# %% role="given"
+def right(parameters, c=0.5):
+    """The formula in loops: slow, and right."""
+    new = {name: X.clone() for name, X in parameters.items()}
+    for name, W in parameters.items():
+        if W.ndim >= 2:
+            means = [sum(abs(w) for w in row) / len(row) for row in W.flatten(1).tolist()]
+            rows = [[w * (abs(w) >= c * mean) for w in row] for row, mean in zip(W.flatten(1).tolist(), means)]
+            new[name] = torch.tensor(rows, dtype=W.dtype).reshape(W.shape)
+    return new
+
+
+def turned_round(parameters, c=0.5):
+    """Keeps what should go, and erases what should stay."""
+    return {name: X - right({name: X}, c)[name] if X.ndim > 1 else X.clone() for name, X in parameters.items()}
+
+
+def one_mean(parameters, c=0.5):
+    """One mean for the whole tensor, as if it were a single row."""
+    return {n: right({n: X[None]}, c)[n][0] if X.ndim > 1 else X.clone() for n, X in parameters.items()}
+
+
+def biases_too(parameters, c=0.5):
+    """Biases are pruned like a row."""
+    return {n: right({n: X if X.ndim > 1 else X.reshape(1, -1)}, c)[n].reshape(X.shape) for n, X in parameters.items()}
+
+
+# %% role="answer" id="own-test"
+import torch
+
+
+def test_pruning(prune) -> None:
+    """Return quietly if prune(parameters, c) is right, raise AssertionError if it is not."""
+    # BEGIN SOLUTION (about 13 lines)
+    pairs = {  # what is given, and what must come back for c = 0.75
+        "weight": ([[2.5, -6.5, 3.0, 4.0], [0.0, -1.25, 0.375, 0.375]], [[0.0, -6.5, 3.0, 4.0], [0.0, -1.25, 0.375, 0.375]]),
+        "filters": (
+            [[[1.0, 3.0], [2.5, -9.5]], [[0.5, 1.25], [1.5, -4.75]]],
+            [[[0.0, 3.0], [0.0, -9.5]], [[0.0, 0.0], [1.5, -4.75]]],
+        ),
+        "bias": ([0.125, 9.0], [0.125, 9.0]),
+    }
+    given = {name: torch.tensor(x) for name, (x, _) in pairs.items()}
+    got = prune(given, 0.75)
+    for name, (x, want) in pairs.items():
+        assert got[name].tolist() == want, f"{name}: got {got[name].tolist()}, want {want}"
+        assert given[name].tolist() == x, f"{name}: the input was changed to {given[name].tolist()}"
+    # END SOLUTION
+
+
+# %% role="check" id="own-test-check" points="3"
+try:
+    test_pruning(right)
+except AssertionError as error:
+    raise AssertionError(f"right: got a refusal ({error}), want none") from error
+for wrong in (turned_round, one_mean, biases_too):
+    try:
+        test_pruning(wrong)
+    except AssertionError:
+        continue
+    raise AssertionError(f"{wrong.__name__}: got no AssertionError, want one ({wrong.__doc__})")
+
+# %% [markdown] lang="en" role="solution"
+# **One small example, chosen with malice.** In the first row the mean is 4 and the threshold 3. One weight sits exactly on it; one,
+# 2.5, would stay with a factor of 0.5; the largest is negative. The second row is small, and holds a zero that counts in its mean. Each
+# number is there to convict somebody. A thousand random weights would look more thorough, and yet never meet equality. And a test
+# counts once it was seen failing: that is why wrong programs stand beside the right one.
+
+# %% [markdown] lang="zh" role="solution"
+# **一个小例子，处处设防。** 第一行的平均值是 4，阈值是 3：一个权重恰好在阈值上；2.5 这一个，若系数是 0.5 就会留下；绝对值最大的那个是负数。
+# 第二行数值很小，其中有一个零，它也要计入平均值。每个数都是为揪出某种错误而设的。一千个随机权重看上去更周全，却永远碰不上相等的情形。
+# 还有，只有见过它失败的测试才算数，所以对的程序旁边要放上错的。
+
+# %% [markdown] lang="en"
+# ## Task 3 · Another distribution: derive, then compute (3 + 3 points)
 #
 # Weights with the triangular density on $[-a, a]$:
 #
@@ -132,7 +248,7 @@ assert abs(zeros - want) < 0.006, f"Gaussian weights, c = 0.5: {zeros:.4f} of th
 # the factor $c$ that erases a share $p$. Which share goes at $c = 1$, and does it lie between the uniform and the Gaussian one?
 
 # %% [markdown] lang="zh"
-# ## 任务 2 · 换一种分布：先推导，再计算（3 + 3 分）
+# ## 任务 3 · 换一种分布：先推导，再计算（3 + 3 分）
 #
 # 设权重在 $[-a, a]$ 上服从三角形密度：
 #
@@ -204,26 +320,26 @@ assert abs(triangular(p=0.9) - 2.05132) < 1e-4, f"p = 0.9: got c = {triangular(p
 # 拉普拉斯分布的层剪到 86 %，三角形的剪到 89 %，均匀的则全部剪光。所以实践中问的是名次，而不是平均值的倍数。
 
 # %% [markdown] lang="en"
-# ## Task 3 · One ranking for the whole network (4 points)
+# ## Task 4 · One ranking for the whole network (3 points)
 #
 # Keep the highest scores of all layers *together*, so that exactly $\mathrm{round}(p \sum_l n_l)$ weights go:
 #
 # $$ \mathrm{keep}_{l,i} = [\, \mathrm{rank}(S_{l,i}) \ge \mathrm{round}(p \textstyle\sum_l n_l) \,] $$
 #
-# The count must be exact even when many scores are equal; which of the equals go is up to you. Do not loop over weights. About 6
-# lines.
+# The count must be exact even when many scores are equal; which of the equals go is up to you. A score may be any number, also a
+# negative one. Do not loop over weights. About 6 lines.
 #
 # <details><summary>Hint 1</summary>A threshold takes all equal scores or none. Positions of a sorted list do not.</details>
 # <details><summary>Hint 2</summary>`torch.cat` of the flattened scores, `argsort`, a mask, `split`, `reshape`.</details>
 
 # %% [markdown] lang="zh"
-# ## 任务 3 · 整个网络一起排名（4 分）
+# ## 任务 4 · 整个网络一起排名（3 分）
 #
 # 把所有层的得分放在*一起*，留下最高的，恰好去掉 $\mathrm{round}(p \sum_l n_l)$ 个权重：
 #
 # $$ \mathrm{keep}_{l,i} = [\, \mathrm{rank}(S_{l,i}) \ge \mathrm{round}(p \textstyle\sum_l n_l) \,] $$
 #
-# 即使有许多得分相等，数量也必须精确；得分相等的，去掉哪些由你决定。不得对权重写循环。约 6 行。
+# 即使有许多得分相等，数量也必须精确；得分相等的，去掉哪些由你决定。得分可以是任何数，包括负数。不得对权重写循环。约 6 行。
 #
 # <details><summary>提示 1</summary>用阈值，相等的得分要么全去、要么全留；用排序后的位置就不会。</details>
 # <details><summary>提示 2</summary>把展平的得分用 `torch.cat` 接起来，再 `argsort`、做掩码、`split`、`reshape`。</details>
@@ -243,13 +359,13 @@ def masks_for_all(scores: dict[str, torch.Tensor], sparsity: float) -> dict[str,
     # END SOLUTION
 
 
-# %% role="check" id="global-masks-check" points="4"
+# %% role="check" id="global-masks-check" points="3"
 scores = {"small": torch.tensor([[0.1, 0.2, 3.0]]), "large": torch.tensor([[1.0, 5.0], [4.0, 6.0]])}
 got = {name: mask.tolist() for name, mask in masks_for_all(scores, 3 / 7).items()}
 want = {"small": [[False, False, True]], "large": [[False, True], [True, True]]}
 assert got == want, f"seven scores, three go:\n got {got}\nwant {want}"
 scores = {"a": torch.ones(30, 7), "b": torch.zeros(5, 2, 4), "c": normal(40).abs()}
-for p in (0.0, 0.25, 0.9, 1.0):
+for p in (0.0, 0.3, 0.9, 1.0):
     masks, n = masks_for_all(scores, p), 290
     gone = sum(int((~mask).sum()) for mask in masks.values())
     assert gone == round(p * n), f"p = {p}, many equal scores: {gone} of {n} go, want {round(p * n)}"
@@ -268,25 +384,26 @@ for p in (0.0, 0.25, 0.9, 1.0):
 # **要看各层的比例。** 一起排名，每层的稀疏度由它的得分决定。这是长处，也是危险：某一层也许没有什么不好，只是权重整体偏小，就可能被剪光；链条只要断一环，整条就断了。
 
 # %% [markdown] lang="en"
-# ## Task 4 · N:M (3 points)
+# ## Task 5 · N:M (3 points)
 #
 # In each block of $m$ consecutive inputs keep the $n$ highest scores:
 #
 # $$ \mathrm{keep}_{i,\,bm+j} = [\, \mathrm{rank}(S_{i,\,bm+j}) \ge m - n \,] $$
 #
-# Refuse a number of inputs that $m$ does not divide, with a `ValueError`. Constraint: no loop. About 5 lines.
+# Exactly $n$ stay in each block, also among equal scores, and scores may be negative. Refuse a number of inputs that $m$ does not
+# divide, with a `ValueError`. Constraint: no loop. About 5 lines.
 #
 # <details><summary>Hint 1</summary>`score.reshape(out, -1, m)` puts each block in a row of its own.</details>
 # <details><summary>Hint 2</summary>`topk` gives positions, `scatter` writes `True` at positions.</details>
 
 # %% [markdown] lang="zh"
-# ## 任务 4 · N:M（3 分）
+# ## 任务 5 · N:M（3 分）
 #
 # 每 $m$ 个相邻的输入为一块，块内留下得分最高的 $n$ 个：
 #
 # $$ \mathrm{keep}_{i,\,bm+j} = [\, \mathrm{rank}(S_{i,\,bm+j}) \ge m - n \,] $$
 #
-# 输入个数不能被 $m$ 整除时，用 `ValueError` 拒绝。要求：不写循环。约 5 行。
+# 每块恰好留下 $n$ 个，得分相等时也一样；得分可以为负。输入个数不能被 $m$ 整除时，用 `ValueError` 拒绝。要求：不写循环。约 5 行。
 #
 # <details><summary>提示 1</summary>`score.reshape(out, -1, m)` 让每一块自成一行。</details>
 # <details><summary>提示 2</summary>`topk` 给出位置，`scatter` 在这些位置写入 `True`。</details>
@@ -314,8 +431,9 @@ for (n, m), want in {
     (3, 4): [[0, 1, 1, 1, 1, 0, 1, 1], [1, 1, 0, 1, 1, 1, 1, 0]],
     (1, 8): [[0, 0, 0, 0, 1, 0, 0, 0], [1, 0, 0, 0, 0, 0, 0, 0]],
 }.items():
-    got = keep_n_of_m(score, n, m).int().tolist()
-    assert got == want, f"{n}:{m}\n got {got}\nwant {want}"
+    mask = keep_n_of_m(score, n, m)
+    assert mask.dtype == torch.bool, f"{n}:{m}: got a mask of {mask.dtype}, want torch.bool"
+    assert mask.int().tolist() == want, f"{n}:{m}\n got {mask.int().tolist()}\nwant {want}"
 counts = keep_n_of_m(torch.ones(3, 12), 2, 4).reshape(3, 3, 4).sum(dim=-1)
 assert bool((counts == 2).all()), f"equal scores, 2:4: kept {counts.tolist()} in each block, want 2 everywhere"
 try:
@@ -334,7 +452,7 @@ assert refused is None, f"6 inputs in blocks of 4: got a mask of shape {tuple(re
 # 收益是：每块的工作量都一样，而且 4 比特就能说明两个权重的位置。
 
 # %% [markdown] lang="en"
-# ## Task 5 · The cubic schedule (2 points)
+# ## Task 6 · The cubic schedule (2 points)
 #
 # $$ p_t = p_f + (p_i - p_f) \Bigl(1 - \frac{t - t_0}{n}\Bigr)^3 \quad\text{for } t_0 \le t \le t_0 + n $$
 #
@@ -344,7 +462,7 @@ assert refused is None, f"6 inputs in blocks of 4: got a mask of shape {tuple(re
 # <details><summary>Hint 2</summary>`min(max(..., 0), 1)`.</details>
 
 # %% [markdown] lang="zh"
-# ## 任务 5 · 三次日程（2 分）
+# ## 任务 6 · 三次日程（2 分）
 #
 # $$ p_t = p_f + (p_i - p_f) \Bigl(1 - \frac{t - t_0}{n}\Bigr)^3 \quad\text{for } t_0 \le t \le t_0 + n $$
 #
@@ -385,7 +503,7 @@ assert path == sorted(path), f"the sparsity falls somewhere: {path}"
 # **为什么是三次方。** 开始时斜率是平均值的三倍，那时大多数权重都闲着；最后斜率为零，那时每剪一个都有损失。指数是一种选择，不是定律；第 3.1 章表明，步数少的时候，一次剪完也可能胜出。
 
 # %% [markdown] lang="en"
-# ## Task 6 · From which sparsity on? (4 points)
+# ## Task 7 · From which sparsity on? (4 points)
 #
 # A matrix of $r$ rows and $k$ columns, $n = rk$ weights, $m$ of them not zero, each value in 4 bytes. Three files:
 #
@@ -399,7 +517,7 @@ assert path == sorted(path), f"the sparsity falls somewhere: {path}"
 # more row starts than weights.</details>
 
 # %% [markdown] lang="zh"
-# ## 任务 6 · 稀疏度到多少才划算？（4 分）
+# ## 任务 7 · 稀疏度到多少才划算？（4 分）
 #
 # 矩阵有 $r$ 行 $k$ 列，共 $n = rk$ 个权重，其中 $m$ 个不为零，每个值占 4 字节。三种文件：
 #
@@ -467,7 +585,7 @@ plt.show()
 # 第 3.1 章得到的数字不同，因为课程的文件用 2 字节存列号：盈亏点属于某一种格式，不说明格式的结论等于没说。
 
 # %% [markdown] lang="en"
-# ## Task 7 · Cut units out, and give the constant back (4 points)
+# ## Task 8 · Cut units out, and give the constant back (3 points)
 #
 # Two layers, $h = \mathrm{relu}(W_1 x + b_1)$ and $y = W_2 h + b_2$. Remove the hidden units outside the set $K$. What they contributed
 # *on average* need not be lost: it goes into the bias.
@@ -481,7 +599,7 @@ plt.show()
 # <details><summary>Hint 2</summary>`~keep` selects what goes. Average the hidden values *after* the ReLU, over the batch.</details>
 
 # %% [markdown] lang="zh"
-# ## 任务 7 · 切除单元，并把常数还回去（4 分）
+# ## 任务 8 · 切除单元，并把常数还回去（3 分）
 #
 # 有两层：$h = \mathrm{relu}(W_1 x + b_1)$ 和 $y = W_2 h + b_2$。把集合 $K$ 以外的隐藏单元切除。它们*平均*贡献的那部分不必丢掉，可以并入偏置：
 #
@@ -510,7 +628,7 @@ def remove_units(
     # END SOLUTION
 
 
-# %% role="check" id="remove-units-check" points="4"
+# %% role="check" id="remove-units-check" points="3"
 W1, b1, W2, b2 = normal(6, 5), normal(6, seed=1), normal(3, 6, seed=2), normal(3, seed=3)
 X, keep = normal(200, 5, seed=4), torch.tensor([True, False, True, True, False, True])
 before = [T.clone() for T in (W1, b1, W2, b2)]
@@ -546,14 +664,14 @@ assert all(torch.equal(a, b) for a, b in zip((W1, b1, W2, b2), before)), "an inp
 # 由此可得单元的得分：它的波动，乘以与它相连的那一列的范数。这个得分在第 3.1 章表现出色。
 
 # %% [markdown] lang="en"
-# ## Task 8 · A claim to judge (3 points, marked by hand)
+# ## Task 9 · A claim to judge (3 points, marked by hand)
 #
 # A colleague writes: "We set 90 % of the weights to zero with a global magnitude threshold. The network is ten times smaller and ten
 # times faster, and as accurate as before: 97.9 % instead of 98.1 % on 1,000 test images." Judge the three claims, one or two
 # sentences each, and say what should have been measured instead.
 
 # %% [markdown] lang="zh"
-# ## 任务 8 · 评判一个说法（3 分，人工评分）
+# ## 任务 9 · 评判一个说法（3 分，人工评分）
 #
 # 一位同事写道：“我们用全局的绝对值阈值把 90 % 的权重设为零。网络只有原来的十分之一大，速度是原来的十倍，准确率不变：在 1,000 张测试图像上是 97.9 %，原来是 98.1 %。”
 # 请逐一评判这三个说法，每个写一两句话，并说明本该测量什么。

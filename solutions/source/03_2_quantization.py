@@ -6,14 +6,14 @@
 # gradient through a staircase, pack 3-bit codes, and finally write the test that would have caught the usual mistakes.
 #
 # Run the cells from top to bottom. A check cell says nothing when you are right, and shows both values when you are not. Do not
-# use `course_lib.quantization`: it is what you are building.
+# use `course_lib.quantization`: it is what you are building. A number halfway between two marks may be rounded to either.
 
 # %% [markdown] lang="zh"
 # # 练习 3.2 · 量化
 #
 # 共八项任务，30 分，约需 90 分钟，对应第 [3.2](../../notebooks/zh/03_2_quantization.ipynb) 章。你将从公式写出一个量化器，修好原文的代码，弄清为什么每行要有自己的缩放因子，推导“每比特 6.02 dB”，让梯度穿过阶梯，把 3 位编码紧密打包，最后写出一个能抓住常见错误的测试。
 #
-# 请从上到下依次运行。答对时检查单元格没有任何输出，答错时会同时给出你的值和正确的值。请不要使用 `course_lib.quantization`：它正是你要亲手实现的东西。
+# 请从上到下依次运行。答对时检查单元格没有任何输出，答错时会同时给出你的值和正确的值。请不要使用 `course_lib.quantization`：它正是你要亲手实现的东西。恰好落在两个刻度正中的数，舍入到哪一边都算对。
 
 # %% role="setup"
 import math
@@ -328,7 +328,7 @@ assert errors[False] == 1, f"with one scale for all the smallest row is erased: 
 #
 # $$ \mathrm{SNR} = 10 \log_{10} \frac{\sum_i w_i^2}{\sum_i (w_i - \hat w_i)^2} $$
 #
-# No error at all gives `math.inf`. Sum in double precision. About 4 lines.
+# No error at all gives `math.inf`, also where all weights are 0. Square and sum in double precision. About 4 lines.
 #
 # <details><summary>Hint 1</summary>`W.double()` first, then square and sum.</details>
 # <details><summary>Hint 2</summary>Ask whether the noise is 0 before you divide by it.</details>
@@ -338,7 +338,7 @@ assert errors[False] == 1, f"with one scale for all the smallest row is erased: 
 #
 # $$ \mathrm{SNR} = 10 \log_{10} \frac{\sum_i w_i^2}{\sum_i (w_i - \hat w_i)^2} $$
 #
-# 完全没有误差时返回 `math.inf`。求和用双精度。约 4 行。
+# 完全没有误差时返回 `math.inf`，权重全为 0 时也不例外。平方与求和都用双精度。约 4 行。
 #
 # <details><summary>提示 1</summary>先 `W.double()`，再平方、求和。</details>
 # <details><summary>提示 2</summary>相除之前，先看噪声是不是 0。</details>
@@ -454,7 +454,8 @@ assert x.grad is not None and x.grad.tolist() == want, (
 # $$ \sum_j \mathrm{byte}_j\, 2^{8j} = \sum_i q_i\, 2^{\,b i}, \qquad \text{number of bytes} = \lceil n b / 8 \rceil $$
 #
 # The left side is how `int.to_bytes(..., "little")` writes a whole number. Three codes 5, 1, 7 make $5 + 1 \cdot 8 + 7 \cdot 64 = 461$,
-# which is the bytes 205, 1. Refuse codes that do not fit, with a ValueError. About 6 lines.
+# which is the bytes 205, 1. The width $b$ may be anything from 1 to 16. Refuse codes that do not fit, with a ValueError. About 6
+# lines.
 #
 # <details><summary>Hint 1</summary>Python's integers have no upper limit: build the whole number, then ask it for its bytes.</details>
 # <details><summary>Hint 2</summary>`<<` shifts, `|` joins; the number of bytes is `-(-n * n_bits // 8)`.</details>
@@ -466,7 +467,7 @@ assert x.grad is not None and x.grad.tolist() == want, (
 #
 # $$ \sum_j \mathrm{byte}_j\, 2^{8j} = \sum_i q_i\, 2^{\,b i}, \qquad \text{number of bytes} = \lceil n b / 8 \rceil $$
 #
-# 等式左边就是 `int.to_bytes(..., "little")` 写整数的方式。三个编码 5、1、7 合成 $5 + 1 \cdot 8 + 7 \cdot 64 = 461$，即字节 205、1。装不下的编码要用 ValueError 拒绝。约 6 行。
+# 等式左边就是 `int.to_bytes(..., "little")` 写整数的方式。三个编码 5、1、7 合成 $5 + 1 \cdot 8 + 7 \cdot 64 = 461$，即字节 205、1。位宽 $b$ 可以是 1 到 16 的任何整数。装不下的编码要用 ValueError 拒绝。约 6 行。
 #
 # <details><summary>提示 1</summary>Python 的整数没有上限：先拼出整个大数，再把它转成字节。</details>
 # <details><summary>提示 2</summary>`<<` 负责移位，`|` 负责拼接；字节数是 `-(-n * n_bits // 8)`。</details>
@@ -522,10 +523,13 @@ for codes in ([8], [-1], [0, 9, 0]):
 # $$ |w - \hat w| \le \tfrac s2 \text{ with } s = \frac{\max|w|}{2^{b-1}-1}, \qquad \hat{\hat w} = \hat w, \qquad \hat w(0) = 0, \qquad
 #    \#\{\hat w\} \le 2^b - 1 $$
 #
-# About 10 lines.
+# The third speaks of a tensor of zeros. Allow rounding noise of `1e-5` of the largest weight. A quantizer that keeps all four is
+# good, whatever its inside; it need not round like the one below. When your work is graded, the test also meets quantizers that you
+# do not see. Each bad one breaks a property plainly, for any thousand Gaussian numbers at some of the widths from 2 to 8 bits, or for
+# zeros. About 10 lines.
 #
 # <details><summary>Hint 1</summary>Each of the four properties catches one of the four. Which one does an all-zero tensor catch?</details>
-# <details><summary>Hint 2</summary>Rounding noise: allow `1e-5` of the largest weight. Try several bit widths and several seeds.</details>
+# <details><summary>Hint 2</summary>Try every width from 2 to 8 bits, several seeds, and far more numbers than the ruler has marks.</details>
 
 # %% [markdown] lang="zh"
 # ## 任务 8 · 自己写测试（4 分）
@@ -535,10 +539,10 @@ for codes in ([8], [-1], [0, 9, 0]):
 # $$ |w - \hat w| \le \tfrac s2 \text{ with } s = \frac{\max|w|}{2^{b-1}-1}, \qquad \hat{\hat w} = \hat w, \qquad \hat w(0) = 0, \qquad
 #    \#\{\hat w\} \le 2^b - 1 $$
 #
-# 约 10 行。
+# 第三条说的是全零张量。浮点误差容许到最大权重的 `1e-5`。只要满足全部四条，不论内部怎样实现，都是好的量化器，不必与下面那个逐位相同。评分时，你的测试还会遇到这里看不到的量化器；其中每个坏的都明显违反某条性质：在 2 到 8 位中的某些位宽上，任取一千个高斯随机数就能看出，或者用全零张量就能看出。约 10 行。
 #
 # <details><summary>提示 1</summary>四条性质各抓住一个坏的。全零张量抓住的是哪一个？</details>
-# <details><summary>提示 2</summary>考虑浮点误差：容许最大权重的 `1e-5`。多试几种位宽和随机种子。</details>
+# <details><summary>提示 2</summary>从 2 到 8 位每种位宽都试，多换几个随机种子，张量里的数要远多于刻度。</details>
 
 
 # %% role="given"
@@ -577,7 +581,7 @@ import torch
 def test_quantizer(quantizer) -> None:
     """Raise AssertionError unless quantizer(W, n_bits) -> W_hat keeps the four properties."""
     # BEGIN SOLUTION (about 10 lines)
-    for n_bits in (2, 3, 4, 8):
+    for n_bits in range(2, 9):
         zeros = quantizer(torch.zeros(5), n_bits)
         assert torch.equal(zeros, torch.zeros(5)), f"zeros became {zeros.tolist()}"
         for seed in range(3):

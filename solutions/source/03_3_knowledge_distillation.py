@@ -5,8 +5,9 @@
 # Hinton's loss from a softmax upwards, derive its gradient, mend the document's listing, find label smoothing inside distillation, and
 # then teach a network of 8,000 parameters that was given almost no labels.
 #
-# Run the cells from top to bottom. A check cell says nothing when you are right, and shows both values when you are not. Do not
-# use `course_lib.distillation` or `torch.nn.functional`: they are what you are building.
+# Run the cells from top to bottom. A check cell says nothing when you are right, and shows both values when you are not. The grader calls
+# your functions as the checks do, with other numbers, shapes and networks, and judges what they return. Write the formulas yourself:
+# `torch.softmax`, `torch.nn.functional` or `course_lib.distillation` would get the marks, but teach you nothing.
 
 # %% [markdown] lang="zh"
 # # 练习 3.3 · 知识蒸馏
@@ -14,7 +15,8 @@
 # 共七项任务，30 分，约需 90 分钟，对应第 [3.3](../../notebooks/zh/03_3_knowledge_distillation.ipynb) 章。你将从 softmax 开始搭出 Hinton 的损失，推导它的梯度，
 # 修好原文的代码，在蒸馏里找到标签平滑，最后教会一个只有 8,000 个参数、几乎得不到标签的网络。
 #
-# 请从上到下依次运行。答对时检查单元格没有任何输出，答错时会同时给出你的值和正确的值。请不要使用 `course_lib.distillation` 和 `torch.nn.functional`：它们正是你要亲手实现的东西。
+# 请从上到下依次运行。答对时检查单元格没有任何输出，答错时会同时给出你的值和正确的值。评分程序调用函数的方式与检查单元格相同，
+# 但会换一批数值、形状和网络，只看返回的结果。公式请自己写：直接用 `torch.softmax`、`torch.nn.functional` 或 `course_lib.distillation` 也能得分，却什么也学不到。
 
 # %% role="setup"
 import math
@@ -40,8 +42,8 @@ def normal(*shape, seed=0):
 # %% [markdown] lang="en"
 # ## Task 1 · A softmax that survives (3 points)
 #
-# Write the soft targets of a batch at temperature $T$, each row a distribution. Logits may be $10^4$, rows may differ wildly in size, and no entry
-# may become NaN. Constraint: no `torch.softmax`, no loop. About 3 lines.
+# Write the soft targets of a batch at temperature $T > 0$, each row a distribution. Logits may be $\pm 10^4$, rows may differ wildly in size, no entry
+# may become NaN, and the logits stay as they are. It needs no loop, and `torch.softmax` would spare you the point of the task. About 3 lines.
 #
 # $$ p^T_{bc} = \frac{e^{v_{bc}/T}}{\sum_k e^{v_{bk}/T}} $$
 #
@@ -51,8 +53,8 @@ def normal(*shape, seed=0):
 # %% [markdown] lang="zh"
 # ## 任务 1 · 不会溢出的 softmax（3 分）
 #
-# 写出一批样本在温度 $T$ 下的软目标，每行是一个分布。logits 可能大到 $10^4$，各行的大小可能相差悬殊，任何一个值都不得变成 NaN。
-# 要求：不用 `torch.softmax`，不写循环。约 3 行。
+# 写出一批样本在温度 $T > 0$ 下的软目标，每行是一个分布。logits 可能是 $\pm 10^4$，各行的大小可能相差悬殊，任何一个值都不得变成 NaN，传入的 logits 不得改动。
+# 不需要循环；若用 `torch.softmax`，这道题就白做了。约 3 行。
 #
 # $$ p^T_{bc} = \frac{e^{v_{bc}/T}}{\sum_k e^{v_{bk}/T}} $$
 #
@@ -108,8 +110,8 @@ plt.show()
 # $$ L_b = (1-\alpha)\,\bigl(-\log \mathrm{softmax}(u_b)_{y_b}\bigr) + \alpha\, T^2 \sum_c p^T_{t,c} \bigl( \log p^T_{t,c} - \log p^T_{s,c} \bigr) $$
 #
 # Sum over classes; over the batch as `reduction` says: `"batchmean"`, `"sum"`, or `"none"` (one value a sample). The teacher is a constant: no
-# gradient may reach its logits. Logits of $\pm 200$ must give a finite loss **and** a finite gradient, so a logarithm of a share that has become 0 will
-# not do. About 10 lines.
+# gradient may reach its logits. Logits of $\pm 200$ must give the right loss **and** the right gradient, both finite, so a logarithm of a share that has
+# become 0 will not do, and neither will a share that is kept from becoming 0. About 10 lines.
 #
 # <details><summary>Hint 1</summary>Write a helper that returns the logarithm of the shares directly: $x_c - \log \sum_k e^{x_k}$, after taking off the
 # maximum.</details>
@@ -121,7 +123,7 @@ plt.show()
 # $$ L_b = (1-\alpha)\,\bigl(-\log \mathrm{softmax}(u_b)_{y_b}\bigr) + \alpha\, T^2 \sum_c p^T_{t,c} \bigl( \log p^T_{t,c} - \log p^T_{s,c} \bigr) $$
 #
 # 对类别求和；对一批样本则由 `reduction` 决定：`"batchmean"`、`"sum"` 或 `"none"`（每个样本一个值）。教师是常数：梯度不得传到它的 logits。
-# logits 为 $\pm 200$ 时，损失**和**梯度都必须有限，所以不能对已经变成 0 的份额取对数。约 10 行。
+# logits 为 $\pm 200$ 时，损失**和**梯度都必须有限而且正确，所以不能对已经变成 0 的份额取对数，硬把份额垫高、不让它变成 0 也不行。约 10 行。
 #
 # <details><summary>提示 1</summary>写一个小函数，直接返回份额的对数：减去最大值之后，$x_c - \log \sum_k e^{x_k}$。</details>
 # <details><summary>提示 2</summary>每行取出标签对应的那一项：`log_p[torch.arange(len(labels)), labels]`。还有 `detach`。</details>
@@ -185,7 +187,8 @@ assert v.grad is None or v.grad.abs().max() == 0, f"the teacher got a gradient {
 # %% [markdown] lang="en"
 # ## Task 3 · Derive, then implement (5 points)
 #
-# Derive on paper the gradient of `hinton(..., "batchmean")` by the student's logits, and write it. Constraint: no autograd. About 4 lines.
+# Derive on paper the gradient of `hinton(..., "batchmean")` by the student's logits, and write it; logits of $\pm 200$ occur here too. Autograd would
+# give the same numbers without the derivation, which is what you are here for. About 4 lines.
 #
 # $$ \frac{\partial L}{\partial u_{bc}} = \; ? $$
 #
@@ -195,7 +198,8 @@ assert v.grad is None or v.grad.abs().max() == 0, f"the teacher got a gradient {
 # %% [markdown] lang="zh"
 # ## 任务 3 · 先推导，再实现（5 分）
 #
-# 在纸上推导 `hinton(..., "batchmean")` 对学生 logits 的梯度，再写出来。要求：不用自动求导。约 4 行。
+# 在纸上推导 `hinton(..., "batchmean")` 对学生 logits 的梯度，再写出来；这里的 logits 同样可能是 $\pm 200$。自动求导能给出同样的数值，
+# 却省掉了推导，而推导正是这道题的目的。约 4 行。
 #
 # $$ \frac{\partial L}{\partial u_{bc}} = \; ? $$
 #
@@ -265,16 +269,16 @@ def listing(teacher_model, student_model, input_data, labels, learning_rate, tem
 
 # %% [markdown] lang="en"
 # The teacher's own loss on the labels is a constant to the student; the temperature stands on one side; student and teacher are never
-# compared. Write the step that was meant: **one** step of gradient descent on `hinton`, student only, mean over the batch. The teacher is asked in
-# eval mode, is left in the mode in which it came, and neither its weights nor their `.grad` change. Return the loss before the step, as a
-# number. About 9 lines.
+# compared. Write the step that was meant: **one** step of gradient descent on `hinton`, student only, mean over the batch. What the student's
+# `.grad` holds from before does not enter it. The teacher is asked in eval mode, is left in the mode in which it came, and neither its weights nor
+# their `.grad` change. Return the loss before the step, as a number. About 9 lines.
 #
 # <details><summary>Hint 1</summary>`teacher_model.training` tells the mode; `torch.no_grad()` keeps the teacher out of the graph.</details>
 # <details><summary>Hint 2</summary>`torch.autograd.grad(loss, parameters)` gives gradients without touching anyone's `.grad`.</details>
 
 # %% [markdown] lang="zh"
 # 教师自己在标签上的损失对学生来说只是常数；温度只用在一边；学生与教师从未作过比较。请写出它本该有的样子：对 `hinton` 做**一步**梯度下降，只更新学生，对一批样本取平均。
-# 教师在 eval 模式下作答，之后恢复原来的模式，它的权重和 `.grad` 都不得改变。返回更新前的损失（一个数）。约 9 行。
+# 学生的 `.grad` 里若有以前留下的梯度，不得算进这一步。教师在 eval 模式下作答，之后恢复原来的模式，它的权重和 `.grad` 都不得改变。返回更新前的损失（一个数）。约 9 行。
 #
 # <details><summary>提示 1</summary>`teacher_model.training` 说明当前模式；`torch.no_grad()` 让教师不进入计算图。</details>
 # <details><summary>提示 2</summary>`torch.autograd.grad(loss, parameters)` 给出梯度，而不触碰任何 `.grad`。</details>
@@ -338,7 +342,8 @@ for alpha, T, moved in ((1.0, 4.0, 1.0), (0.5, 4.0, 0.25), (0.0, 4.0, -0.5), (1.
 # ## Task 5 · The teacher who knows nothing (4 points)
 #
 # Label smoothing replaces the label by $(1-\varepsilon)\,\mathrm{onehot} + \varepsilon/C$ and takes the cross-entropy. Compute exactly that value, mean over the
-# batch, by **one call** of your `hinton`, a teacher that you build, and a constant. Constraint: no other loss. About 3 lines.
+# batch, by **one call** of your `hinton`, a teacher that you build, and a constant. (torch has label smoothing built in; you would get the marks and
+# miss the identity.) About 3 lines.
 #
 # $$ (1-\varepsilon)(-\log p_y) + \frac{\varepsilon}{C} \sum_c (-\log p_c) = (1-\varepsilon)(-\log p_y) + \varepsilon\, \mathrm{KL}(\,?\, \| p) + \;? $$
 #
@@ -349,7 +354,7 @@ for alpha, T, moved in ((1.0, 4.0, 1.0), (0.5, 4.0, 0.25), (0.0, 4.0, -0.5), (1.
 # ## 任务 5 · 一无所知的教师（4 分）
 #
 # 标签平滑把标签换成 $(1-\varepsilon)\,\mathrm{onehot} + \varepsilon/C$，再取交叉熵。请只**调用一次**你的 `hinton`，配上你自己构造的教师和一个常数，精确算出这个值（对一批样本取平均）。
-# 要求：不用其他损失。约 3 行。
+# （torch 自带标签平滑，用它也能得分，但就错过了这个恒等式。）约 3 行。
 #
 # $$ (1-\varepsilon)(-\log p_y) + \frac{\varepsilon}{C} \sum_c (-\log p_c) = (1-\varepsilon)(-\log p_y) + \varepsilon\, \mathrm{KL}(\,?\, \| p) + \;? $$
 #
@@ -391,13 +396,14 @@ assert torch.allclose(got, want, atol=1e-5), f"nine classes: got {got.item():.6f
 # ## Task 6 · Design: 100 labels, 8,000 parameters (5 points)
 #
 # A customer has a good teacher, 100 labelled digits, 2,900 digits that nobody labelled, and a chip that holds **8,000 parameters**. Deliver a network
-# with **at most 13 % errors** on 2,000 digits that you do not get. The cell below trains the teacher, and shows what the 100 labels give alone.
+# with **at most 13 % errors** on 2,000 digits that you do not get. The chip computes what `mlp(784, ..., 10)` makes, linear layers with ReLU between
+# them, and nothing else. The cell below trains the teacher, and shows what the 100 labels give alone.
 
 # %% [markdown] lang="zh"
 # ## 任务 6 · 设计：100 个标签，8,000 个参数（5 分）
 #
 # 客户有一位好教师、100 张有标签的数字图像、2,900 张没人标注的数字图像，以及一块只装得下 **8,000 个参数**的芯片。请交付一个网络，在 2,000 张你拿不到的图像上**错误率不超过 13 %**。
-# 下面的单元格训练教师，并显示只用 100 个标签能做到什么程度。
+# 芯片只会计算 `mlp(784, ..., 10)` 造出的网络：线性层，中间夹 ReLU，别无其他。下面的单元格训练教师，并显示只用 100 个标签能做到什么程度。
 
 # %% role="given"
 digits = mnist().subset(8000, 2000)
@@ -411,14 +417,16 @@ for name, model in (("teacher", teacher), ("100 labels alone", alone)):
     print(f"{name:18} {n_parameters(model):7,} parameters, {rate:.1%} errors")
 
 # %% [markdown] lang="en"
-# You may use `mlp`, `train`, `Adam`, `predict` and your own functions. Do not call anything that needs the test digits. It must take less than ten
-# seconds. About 7 lines.
+# You may use `mlp`, `train`, `Adam`, `predict` and your own functions; all else must come in through the arguments, and the teacher stays as it is. It
+# must take less than ten seconds. The grader calls `deliver` for another customer: another 784-100-10 teacher, other images, the ten classes in
+# another order. Luck differs from draw to draw, so there 15 % are allowed, on 10,000 digits. About 7 lines.
 #
 # <details><summary>Hint 1</summary>How many labels does `hinton` need at `alpha=1`? (It wants some, but gives them the weight 0.)</details>
 # <details><summary>Hint 2</summary>Ask the teacher once about all 3,000 images: `predict(teacher, ...)`. 784-10-10 has 7,960 parameters.</details>
 
 # %% [markdown] lang="zh"
-# 可以使用 `mlp`、`train`、`Adam`、`predict` 以及你自己写的函数，不要调用任何需要测试图像的东西。用时须少于十秒。约 7 行。
+# 可以使用 `mlp`、`train`、`Adam`、`predict` 以及你自己写的函数；其余一切只能来自参数，教师须保持原样。用时须少于十秒。
+# 评分时 `deliver` 面对的是另一位客户：另一位 784-100-10 的教师、另一批图像，十个类别的顺序也不同。抽样有运气成分，所以那里在 10,000 张图像上放宽到 15 %。约 7 行。
 #
 # <details><summary>提示 1</summary>取 `alpha=1` 时，`hinton` 需要多少标签？（标签必须给，但权重为 0。）</details>
 # <details><summary>提示 2</summary>对全部 3,000 张图像只问教师一次：`predict(teacher, ...)`。784-10-10 有 7,960 个参数。</details>
@@ -446,6 +454,8 @@ teacher_before = [W.clone() for W in teacher.parameters()]
 delivered = deliver(teacher, few_images, few_labels, other_images)
 size, rate = n_parameters(delivered), n_errors(delivered, digits.test_images, digits.test_labels) / 2000
 print(f"{size:,} parameters, {rate:.1%} errors on 2,000 test digits")
+kinds = {type(layer).__name__ for layer in delivered.modules() if not list(layer.children())}
+assert kinds <= {"Linear", "ReLU", "Dropout"}, f"got layers of the kinds {sorted(kinds)}, want those of mlp: Linear and ReLU"
 assert size <= 8000, f"got {size:,} parameters, at most 8,000 fit"
 assert rate <= 0.13, f"got {rate:.1%} errors, at most 13.0 % are allowed"
 for W, old in zip(teacher.parameters(), teacher_before):

@@ -65,7 +65,7 @@ def start(mutant: Mutant, folder: Path) -> int:
     """Fork a child that runs the tests with the mutated copy of the library first on its path; its process id."""
     for name in ("course_lib", "tools"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__", "mutants"))
+    shutil.copytree(ROOT / "tests", folder / "tests", ignore=shutil.ignore_patterns("__pycache__", "mutants", "grading"))
     shutil.copy(ROOT / "pyproject.toml", folder)
     target = folder / mutant.file
     target.write_text(mutant.apply(target.read_text("utf-8")), "utf-8")

@@ -2,5 +2,5 @@ import torch
 
 
 def snr_db(W, W_hat):
-    ratio = W.double().square().mean() / (W.double() - W_hat.double()).square().mean()
-    return float(10 * torch.log10(ratio))
+    noise = (W.double() - W_hat.double()).square().mean()
+    return float(torch.where(noise > 0, 10 * torch.log10(W.double().square().mean() / noise), torch.inf))

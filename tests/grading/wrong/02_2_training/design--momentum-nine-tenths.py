@@ -1,0 +1,7 @@
+import numpy as np
+
+
+def plan(X, y, n_steps):
+    a = np.linalg.eigvalsh(X.T @ X / len(X))
+    a = a[a > 1e-9 * a.max()]
+    return np.full(n_steps, 1 / a.max()), np.full(n_steps, 0.9)

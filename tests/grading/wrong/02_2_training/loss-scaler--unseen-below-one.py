@@ -1,0 +1,8 @@
+import numpy as np
+
+
+def unscale(G, scale, good, n_good):
+    if not np.isfinite(G).all():
+        return None, scale / 2, 0
+    G = G.astype(np.float32) / scale
+    return (G, 2 * scale, 0) if good + 1 == n_good else (G, scale, good + 1)

@@ -1,0 +1,7 @@
+import numpy as np
+
+
+def learning_rates(n_steps, lr, n_warmup=0, lr_min=0.0):
+    t = np.arange(n_steps)
+    u = (t + 1 - n_warmup) / max(n_steps - n_warmup, 1)
+    return np.where(t < n_warmup, lr * t / max(n_warmup, 1), lr_min + (lr - lr_min) / 2 * (1 + np.cos(np.pi * u)))

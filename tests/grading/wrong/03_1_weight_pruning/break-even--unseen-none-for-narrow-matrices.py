@@ -1,0 +1,3 @@
+def csr_break_even(rows, columns):
+    n = rows * columns
+    return None if columns < 3 else (n + rows + 1) // 2 + 1

@@ -1,0 +1,9 @@
+import torch
+
+
+def masks_for_all(scores, sparsity):
+    together = torch.cat([S.flatten() for S in scores.values()])
+    mask = torch.ones(together.numel(), dtype=torch.bool)
+    mask[together.argsort()[: int(sparsity * together.numel() + 1e-9)]] = False
+    parts = mask.split([S.numel() for S in scores.values()])
+    return {name: part.reshape(S.shape) for (name, S), part in zip(scores.items(), parts)}

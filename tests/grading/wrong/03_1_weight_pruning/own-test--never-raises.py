@@ -1,0 +1,2 @@
+def test_pruning(prune):
+    return None

@@ -1,0 +1,8 @@
+import torch
+
+
+def round_weights(W, n_bits, per_row=True):
+    largest = W.amax(dim=1, keepdim=True) if per_row else W.max()
+    s = largest / (2 ** (n_bits - 1) - 1)
+    s = torch.where(s > 0, s, 1.0)
+    return s * torch.round(W / s)
