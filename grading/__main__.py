@@ -66,7 +66,7 @@ HELP = {
         and a comment, and saves each at once; q leaves, and the next call goes on. Feedback files are written
         anew at the end.
 
-        With --student, --task and --points one mark is set without questions.
+        With --student, --task and --points (and --comment) one mark is set without questions.
         """,
     "export": """
         Write the marks of an exercise: csv (a column a task), canvas and moodle (for their import), json
@@ -109,6 +109,8 @@ def parser() -> argparse.ArgumentParser:
         "--scheduler", metavar="ADDRESS", help="a Dask scheduler: grade on its workers (they need this checkout)"
     )
     grade.add_argument("--seed-file", type=Path, metavar="F", help="default: OUT/seed, made at the first call")
+    redo = "grade again what has not changed; `all` for everybody; may be given several times"
+    grade.add_argument("--again", action="append", metavar="STUDENT", help=redo)
     grade.add_argument("--seconds", type=_count, default=60, metavar="S", help="for all cases of a submission; default: 60")
     grade.add_argument("--memory", type=_count, default=2000, metavar="MB", help="for a process; 1.5 times that together")
     made["bundle"].add_argument("target", type=Path, metavar="OUT.zip", nargs="?")
@@ -128,9 +130,9 @@ def parser() -> argparse.ArgumentParser:
 
 
 def _count(text: str) -> int:
-    """A whole number of 1 or more."""
-    if not text.isdigit() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of 1 or more")
+    """A whole number from 1 to a million."""
+    if not (text.isascii() and text.isdigit()) or not 1 <= int(text) <= 1_000_000:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1 to 1,000,000")
     return int(text)
 
 
@@ -158,25 +160,41 @@ def grade(options: argparse.Namespace) -> int:
     if isolation == "none":
         print("isolation none: whoever wrote these notebooks can read, write and send whatever you can", file=sys.stderr)
     require_sound(isolation, [options.out.resolve(), options.submissions.resolve()])
+    crashed = 0
     with Gradebook(options.out / "gradebook.sqlite") as book:
-
-        def done(student: str, digest: str) -> bool:
-            return book.already(student, exam.stem, digest, exam.file.digest, GRADER, isolation)
-
-        def gone(item: Found) -> bool:  # a notebook that was graded and is no longer there takes no marks away
-            return item.problem == "missing" and bool(book.attempts(item.student, exam.stem))
-
-        todo = [item for item in found if not gone(item) and not done(item.student, digest_of(item)[1])]
-        if len(todo) < len(found):
-            print(f"{len(found) - len(todo)} of {len(found)} submissions were graded before and have not changed")
+        todo = _todo(book, found, exam, set(options.again or []))
         for result in tqdm(_results(todo, exam, options), total=len(todo), desc="grading", unit="notebook", disable=None):
-            book.add(result)
+            book.add(result, again=True)
+            crashed += result["problem"] == "crashed"
             tqdm.write(_line(result))
         rows = book.latest(exam.stem)
         _write_feedback(options.out, rows, exam.file, tasks)
         print(records.table(rows))
     print(f"{len(rows)} submissions in {options.out / 'gradebook.sqlite'}; feedback in {options.out / 'feedback'}")
-    return 0
+    if crashed:
+        print(f"the grader itself failed at {crashed} of them: see above; the same command tries again", file=sys.stderr)
+    return int(crashed > 0)
+
+
+def _todo(book: Gradebook, found: list[Found], exam: Exam, again: set[str]) -> list[Found]:
+    """What has to be graded: what is new or changed, and whom `again` names."""
+    if unknown := again - {item.student for item in found} - {"all"}:
+        raise ValueError(f"--again names who has no submission: {', '.join(sorted(unknown))}")
+
+    def wanted(item: Found) -> bool:
+        if again & {"all", item.student}:
+            return True
+        if item.problem == "missing" and book.attempts(item.student, exam.stem):
+            return False  # a notebook that was graded and is no longer there takes no marks away
+        return not book.already(item.student, exam.stem, digest_of(item)[1], exam.file.digest, GRADER, exam.isolation)
+
+    todo = [item for item in found if wanted(item)]
+    if len(todo) < len(found):
+        print(
+            f"{len(found) - len(todo)} of {len(found)} notebooks were graded before and have not changed "
+            "(other limits or another seed do not count; --again grades them anyway)"
+        )
+    return todo
 
 
 def _results(todo: list[Found], exam: Exam, options: argparse.Namespace) -> Iterator[dict]:
@@ -189,7 +207,8 @@ def _results(todo: list[Found], exam: Exam, options: argparse.Namespace) -> Iter
 def _line(result: dict) -> str:
     """One line a submission."""
     earned, of = (sum(row[key] for row in result["cases"]) for key in ("earned", "points"))
-    what = result["problem"] or f"{earned:g} / {of:g} points"
+    by_hand = sum(part["points"] for part in result["prose"])
+    what = result["problem"] or f"{earned:g} of {of:g}" + (f", {by_hand:g} by hand" if by_hand else "")
     return f"{result['student']:24.24}  {what:20}  {result['seconds']:6.2f} s"
 
 
@@ -217,7 +236,9 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{options.command}: {error}", file=sys.stderr)
         return 1
     except OSError as error:
-        print(f"{options.command}: {error.strerror or error} ({error.filename or 'no file named'})", file=sys.stderr)
+        where = error.filename or "no file named"
+        cure = "give a path that you may read and write: --out and --seed-file, --to and OUT.zip name where files go"
+        print(f"{options.command}: {error.strerror or error} ({where}); {cure}", file=sys.stderr)
         return 1
 
 
@@ -247,11 +268,20 @@ def _existing(out: Path) -> Path:
     return path
 
 
+def _rows(options: argparse.Namespace) -> list[dict]:
+    """The latest results of an exercise. ValueError, naming those that have some, when there are none."""
+    with Gradebook(_existing(options.out), read_only=True) as book:
+        rows, stems = book.latest(options.exercise), book.stems()
+    if not rows:
+        raise ValueError(f"no results of {options.exercise} in {options.out}; there are some of {', '.join(stems) or 'none'}")
+    return rows
+
+
 def mark(options: argparse.Namespace) -> int:
     """Marks by hand; see HELP."""
     tasks = tasks_of(options.exercise, ROOT)
     with Gradebook(_existing(options.out)) as book:
-        if options.student or options.task or options.points:
+        if options.student or options.task or options.points or options.comment:
             if not (options.student and options.task and options.points):
                 raise ValueError("--student, --task and --points belong together")
             args = (options.student, options.task, options.points, options.comment)
@@ -268,8 +298,7 @@ def mark(options: argparse.Namespace) -> int:
 def export(options: argparse.Namespace) -> int:
     """Write the marks; see HELP."""
     tasks = tasks_of(options.exercise, ROOT)
-    with Gradebook(_existing(options.out), read_only=True) as book:
-        rows = book.latest(options.exercise)
+    rows = _rows(options)
     most = sum(task.points for task in tasks)
     text = records.export(rows, options.format, options.exercise, most, identity=options.identity)
     if options.to:
@@ -282,8 +311,7 @@ def export(options: argparse.Namespace) -> int:
 
 def stats(options: argparse.Namespace) -> int:
     """Print the statistics; see HELP."""
-    with Gradebook(_existing(options.out), read_only=True) as book:
-        rows = book.latest(options.exercise)
+    rows = _rows(options)
     print(records.statistics_table(rows))
     return 0
 

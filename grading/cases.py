@@ -19,7 +19,6 @@ import hashlib
 import hmac
 import importlib.util
 import inspect
-import math
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -91,8 +90,8 @@ class Case:
                 self.check(outcomes[0], *args)
         except Wrong as verdict:
             return verdict.category
-        except Exception:  # the answer was of a kind that the check could not even compare
-            return "kind"
+        except (TypeError, ValueError, LookupError, AttributeError, ArithmeticError):
+            return "kind"  # the check could not even compare it; any other exception is a fault of the check, and is told
         return None
 
 
@@ -119,10 +118,18 @@ def load(path: Path) -> CaseFile:
         raise FileNotFoundError(f"no hidden cases for {path.stem}: {path} is missing. Exercises with cases: {known}")
     spec = importlib.util.spec_from_file_location(f"grading_cases_{path.stem}", path)
     module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+        needs, prelude, rows = module.NEEDS, module.PRELUDE, tuple(module.CASES)
+    except Exception as error:
+        raise ValueError(
+            f"{path} cannot be used ({type(error).__name__}: {error}); it needs NEEDS, PRELUDE and CASES"
+        ) from error
+    if odd := [row for row in rows if not isinstance(row, Case)]:
+        raise ValueError(f"{path}: CASES holds {odd[0]!r}, which is no Case")
     texts = path.with_suffix(".toml")  # ideas and hints, and what is too long for the cases; a change of it is a change of them
     digest = hashlib.sha256(path.read_bytes() + (texts.read_bytes() if texts.is_file() else b"")).hexdigest()
-    found = CaseFile(path.stem, module.NEEDS, module.PRELUDE, tuple(module.CASES), digest)
+    found = CaseFile(path.stem, needs, prelude, rows, digest)
     if found.needs not in ("numpy", "torch"):
         raise ValueError(f'{path}: NEEDS is {found.needs!r}; write "numpy" or "torch"')
     seen = set()
@@ -168,7 +175,9 @@ def expect_close(got: Any, want: Any, atol: float = 0.0, rtol: float = 0.0) -> N
     Numbers, lists of numbers, arrays and tensors of any float type all count as what they hold. Derive the tolerance from the
     arithmetic that the statement allows: float32 sums of n terms carry about n * 6e-8 of the sum of their magnitudes.
     """
-    got, want = array_of(got), np.asarray(want, dtype=np.float64)
+    want = np.asarray(want, dtype=np.float64)
+    expect(not isinstance(got, np.ndarray) or got.shape == want.shape, "shape")  # before a large array is copied
+    got = array_of(got)
     expect(got.shape == want.shape, "shape")
     expect(not np.isnan(got).any() and bool((np.isinf(got) <= np.isinf(want)).all()), "nonfinite")
     finite = np.isfinite(want)
@@ -204,8 +213,3 @@ def expect_value(got: Any) -> Any:
     """`got` itself, when the call gave a value; Wrong("raised") when it raised. For cases with many calls."""
     expect(not isinstance(got, Raised), "raised")
     return got
-
-
-def isclose(a: float, b: float, tol: float) -> bool:
-    """|a - b| <= tol for finite numbers; for oracles inside checks."""
-    return math.isfinite(a) and math.isfinite(b) and abs(a - b) <= tol

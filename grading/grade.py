@@ -100,11 +100,13 @@ class Session:
 
     def _open(self) -> None:
         """A fresh worker with every answer defined that can be; a cell that kills it is left out the next time."""
-        while True:
+        while time.monotonic() < self.end:
             self.worker = self.desk.fresh()
             for cell, code in self.submission.answers.items():
                 if self.status[cell] not in ("ok", "raised"):
                     continue
+                if time.monotonic() >= self.end:  # the cell is not to blame
+                    return
                 try:
                     reply = self.worker.ask({"op": "define", "cell": cell, "code": code}, self._time_for(DEFINE_S))
                     raised = reply.get("raised", "") if isinstance(reply, dict) else ""
@@ -136,8 +138,7 @@ class Session:
             return play(case, ask, rng)
         except Lost as lost:
             self._patience(lost)
-            if time.monotonic() < self.end:
-                self._open()
+            self._open()
             raise
 
 
@@ -155,8 +156,10 @@ def judge(raw: bytes, student: str, exam: Exam, desk: Desk, may_wait: bool = Tru
             verdict = "undefined"
         elif state not in ("ok", "raised"):
             verdict = state
-        elif losses[case.task] >= LOSSES_PER_TASK or time.monotonic() >= session.end:
-            verdict = next((row["verdict"] for row in reversed(rows) if row["task"] == case.task and row["verdict"]), "time")
+        elif time.monotonic() >= session.end:
+            verdict = "time"
+        elif losses[case.task] >= LOSSES_PER_TASK:
+            verdict = next(row["verdict"] for row in reversed(rows) if row["task"] == case.task and row["verdict"])
         else:
             try:
                 verdict = session.play(case, cases.rng_for(exam.secret, exam.stem, student, case))

@@ -180,7 +180,8 @@ class Gradebook:
         found = self._rows(
             f"SELECT {', '.join(KEY)} FROM attempt WHERE stem=? AND student=? ORDER BY id DESC LIMIT 1", stem, _plain(student)
         )
-        return found == [tuple(map(_plain, (notebook_sha256, cases_sha256, grader, isolation)))]
+        same = found == [tuple(map(_plain, (notebook_sha256, cases_sha256, grader, isolation)))]
+        return same and self.attempts(student, stem)[-1]["problem"] != "crashed"  # a fault of the grader is no grade
 
     def add(self, result: dict, again: bool = False) -> None:
         """Keep a result as a new attempt, in one transaction. What was already graded is refused, unless `again`."""

@@ -39,6 +39,8 @@ except ImportError:  # Windows
 
 ROOT = Path(__file__).resolve().parents[1]
 ISOLATIONS = ("bwrap", "none")
+TMP_BYTES = 16_000_000 // 4096 * 4096  # what a worker may write
+MAX_NAMES = 20_000  # files in it
 START_S = 60.0  # a cold start reads torch from the disk
 BOOT = "import sys; sys.path[:0] = [sys.argv[1]]; from grading.worker import main; main(sys.argv[2:])"
 PIPE = 1 << 20  # bytes that wait in a pipe, where the kernel allows so many
@@ -138,7 +140,7 @@ def command(isolation: str) -> list[str]:
         line += ["--setenv", name, "1"]
     line += ["--setenv", "MPLBACKEND", "Agg", "--setenv", "MPLCONFIGDIR", "/tmp"]
     # First, so that an environment below /tmp is mounted over it and not hidden by it.
-    line += ["--size", "16000000", "--perms", "1777", "--tmpfs", "/tmp"]
+    line += ["--size", str(TMP_BYTES), "--perms", "1777", "--tmpfs", "/tmp"]
     made: set[Path] = {Path("/tmp")}
     for outside, inside in visible():
         line += _parents(inside, made)
@@ -152,7 +154,7 @@ class Worker:
 
     def __init__(self, needs: str, prelude: str, isolation: str, limits: Limits = Limits()):
         self.limits, self.hello, self.next_look = limits, False, 0.0
-        uid = 1_000_000_000 + (os.getpid() * 64 + next(_slots)) % 1_000_000_000
+        uid = 1_000_000_000 + os.getpid() % 2**22 * 256 + next(_slots) % 256
         numbers = (
             limits.memory,
             int(limits.seconds) + 60,
@@ -232,9 +234,18 @@ class Worker:
             raise Lost("time")
         if now >= self.next_look:  # by the clock: who keeps the line busy with single bytes is looked at too
             self.next_look = now + 0.2
-            if memory_of(self.process.pid) > self.limits.total_memory:
+            if memory_of(self.process.pid) > self.limits.total_memory or self._names() > MAX_NAMES:
                 raise Lost("memory")
         return _ready(stream, event, min(deadline - now, 0.2))
+
+    def _names(self) -> int:
+        """Files in the worker's /tmp: each takes memory of the kernel that no other limit counts."""
+        for pid in family_of(self.process.pid):
+            with contextlib.suppress(OSError):
+                there = os.statvfs(f"/proc/{pid}/root/tmp")
+                if there.f_blocks * there.f_frsize <= TMP_BYTES:  # bubblewrap itself still sees the /tmp outside
+                    return there.f_files - there.f_ffree
+        return 0
 
     def complaint(self) -> str:
         """What a dead worker wrote to its error stream: for the teacher, when no worker starts at all."""
@@ -264,8 +275,8 @@ def _ready(stream, event: int, wait: float) -> bool:
         return bool(selector.select(wait))
 
 
-def memory_of(pid: int) -> int:
-    """Bytes of memory that a process and all its descendants hold; 0 where there is no /proc."""
+def family_of(pid: int) -> dict[int, int]:
+    """{process: bytes it holds} of a process and all its descendants, the youngest last; empty where there is no /proc."""
     page, parents, resident = os.sysconf("SC_PAGE_SIZE"), {}, {}
     for entry in Path("/proc").glob("[0-9]*") if Path("/proc/self/stat").exists() else ():
         try:
@@ -273,11 +284,16 @@ def memory_of(pid: int) -> int:
         except OSError:
             continue
         parents[int(entry.name)], resident[int(entry.name)] = int(fields[1]), int(fields[21]) * page
-    total, front, children = 0, [pid], {}
+    found, front, children = {}, [pid], {}
     for child, parent in parents.items():
         children.setdefault(parent, []).append(child)
     while front:
         one = front.pop()
-        total += resident.get(one, 0)
+        found[one] = resident.get(one, 0)
         front += children.get(one, [])
-    return total
+    return found
+
+
+def memory_of(pid: int) -> int:
+    """Bytes of memory that a process and all its descendants hold; 0 where there is no /proc."""
+    return sum(family_of(pid).values())

@@ -13,6 +13,7 @@ from pathlib import Path
 import jaxtyping
 import pytest
 
+from grading.worker import Bench
 from tests.grading import prove
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -59,6 +60,16 @@ def test_cases_cover_the_tasks_and_their_points(stem):
     worth = {task: sum(case.points for case in file.of_task(task)) for task in prove.answers_of(stem)}
     assert worth == prove.points_of(stem)
     assert {case.task for case in file.cases} == set(worth), "a case of a task that does not exist"
+
+
+@each
+def test_an_answer_may_lean_on_the_setup_cell_when_it_is_graded_too(stem):
+    """Every helper and import of the setup that has nothing to do with pictures or files is in the prelude."""
+    file, given = prove.case_file(stem), {}
+    exec(prove.setup(stem), given)
+    bench = Bench(file.prelude, file.needs)
+    missing = {name for name in given if not name.startswith("_")} - set(vars(bench.module)) - {"plt", "plots", "mnist"}
+    assert not missing, f"the setup cell gives {sorted(missing)}, PRELUDE does not"
 
 
 @each_task

@@ -8,6 +8,9 @@
 # Run the cells from top to bottom. A check cell says nothing when you are right, and shows both values when you are not. Everything
 # is NumPy, in `float64` unless a task says otherwise: no torch and no `course_lib.optimizers`, which is what you are building. Return
 # new arrays; never change one that you were given.
+#
+# What is graded are the answer cells alone: put helpers of your own into them. An answer may use the setup cell's imports and
+# helpers and your other answers; the cells of pictures and checks are not there when it is graded.
 
 # %% [markdown] lang="zh"
 # # 练习 2.2 · 从公式出发的训练
@@ -17,6 +20,8 @@
 #
 # 请从上到下依次运行。答对时检查单元格没有任何输出，答错时会同时给出你的值和正确的值。全部使用 NumPy，除非任务另有说明，一律用 `float64`：
 # 不用 torch，也不用 `course_lib.optimizers`，它正是你要亲手实现的东西。请返回新数组，不要改动传进来的数组。
+#
+# 评分时只看作答单元格，自己写的辅助函数也请放在里面。答案可以使用准备单元格中导入的库和函数，以及你的其他答案；画图和检查的单元格在评分时并不存在。
 
 # %% role="setup"
 import math

@@ -8,6 +8,9 @@
 #
 # Run the cells from top to bottom. A check cell says nothing when you are right, and shows both values when you are not. Do not
 # use `course_lib.pruning`: it is what you are building.
+#
+# What is graded are the answer cells alone: put helpers of your own into them. An answer may use the setup cell's imports and
+# helpers and your other answers; the cells of pictures and checks are not there when it is graded.
 
 # %% [markdown] lang="zh"
 # # 练习 3.1 · 权重剪枝
@@ -16,6 +19,8 @@
 # 用一个阈值给整个网络排名，按块、按日程剪枝，计算字节数，最后把一些单元从网络中切除，而让网络毫无察觉。
 #
 # 请从上到下依次运行。答对时检查单元格没有任何输出，答错时会同时给出你的值和正确的值。请不要使用 `course_lib.pruning`：它正是你要亲手实现的东西。
+#
+# 评分时只看作答单元格，自己写的辅助函数也请放在里面。答案可以使用准备单元格中导入的库和函数，以及你的其他答案；画图和检查的单元格在评分时并不存在。
 
 # %% role="setup"
 import math

@@ -7,6 +7,9 @@
 #
 # Run the cells from top to bottom. A check cell says nothing when you are right, and shows both values when you are not. Do not
 # use `course_lib.quantization`: it is what you are building. A number halfway between two marks may be rounded to either.
+#
+# What is graded are the answer cells alone: put helpers of your own into them. An answer may use the setup cell's imports and
+# helpers and your other answers; the cells of pictures and checks are not there when it is graded.
 
 # %% [markdown] lang="zh"
 # # 练习 3.2 · 量化
@@ -14,6 +17,8 @@
 # 共八项任务，30 分，约需 90 分钟，对应第 [3.2](../../notebooks/zh/03_2_quantization.ipynb) 章。你将从公式写出一个量化器，修好原文的代码，弄清为什么每行要有自己的缩放因子，推导“每比特 6.02 dB”，让梯度穿过阶梯，把 3 位编码紧密打包，最后写出一个能抓住常见错误的测试。
 #
 # 请从上到下依次运行。答对时检查单元格没有任何输出，答错时会同时给出你的值和正确的值。请不要使用 `course_lib.quantization`：它正是你要亲手实现的东西。恰好落在两个刻度正中的数，舍入到哪一边都算对。
+#
+# 评分时只看作答单元格，自己写的辅助函数也请放在里面。答案可以使用准备单元格中导入的库和函数，以及你的其他答案；画图和检查的单元格在评分时并不存在。
 
 # %% role="setup"
 import math

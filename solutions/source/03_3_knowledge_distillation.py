@@ -8,6 +8,9 @@
 # Run the cells from top to bottom. A check cell says nothing when you are right, and shows both values when you are not. The grader calls
 # your functions as the checks do, with other numbers, shapes and networks, and judges what they return. Write the formulas yourself:
 # `torch.softmax`, `torch.nn.functional` or `course_lib.distillation` would get the marks, but teach you nothing.
+#
+# What is graded are the answer cells alone: put helpers of your own into them. An answer may use the setup cell's imports and
+# helpers and your other answers; the cells of pictures and checks are not there when it is graded.
 
 # %% [markdown] lang="zh"
 # # 练习 3.3 · 知识蒸馏
@@ -17,6 +20,8 @@
 #
 # 请从上到下依次运行。答对时检查单元格没有任何输出，答错时会同时给出你的值和正确的值。评分程序调用函数的方式与检查单元格相同，
 # 但会换一批数值、形状和网络，只看返回的结果。公式请自己写：直接用 `torch.softmax`、`torch.nn.functional` 或 `course_lib.distillation` 也能得分，却什么也学不到。
+#
+# 评分时只看作答单元格，自己写的辅助函数也请放在里面。答案可以使用准备单元格中导入的库和函数，以及你的其他答案；画图和检查的单元格在评分时并不存在。
 
 # %% role="setup"
 import math

@@ -13,7 +13,7 @@ import numpy as np
 from grading.cases import Case, array_of, expect, expect_close, expect_equal, expect_raised, expect_value
 
 NEEDS = "numpy"
-PRELUDE = "import math\nimport numpy as np"
+PRELUDE = "import math\nimport numpy as np\ndef normal(*shape, seed=0): return np.random.default_rng(seed).normal(size=shape)"
 NEAR = 1e-6
 WORDS = tomllib.loads(Path(__file__).with_suffix(".toml").read_text("utf-8"))  # idea and hint of each case; steps of task 3
 STEPS = WORDS["steps"]

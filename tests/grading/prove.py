@@ -68,6 +68,12 @@ def case_file(stem: str) -> cases.CaseFile:
     return cases.load(HERE / f"{stem}.py")
 
 
+def setup(stem: str) -> str:
+    """The text of the setup cell of an exercise."""
+    source = read_source(ROOT / f"solutions/source/{stem}.py", ROOT, EXERCISE)
+    return next(block.en.text for block in source.blocks if block.en.role == "setup")
+
+
 def solution(stem: str, task: str) -> str:
     """The text of one answer of the solution."""
     return build.solved(answers_of(stem)[task].text)
