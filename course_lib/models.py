@@ -12,7 +12,7 @@ class of its own, so a chapter can walk over the layers, cut one out or replace 
 halves the second moment of what is symmetric about zero, which g = 2 makes good again. The draw uses a generator of its own,
 so making a network neither reads nor moves the global random state.
 
-What is left out: batch normalization (chapter 4.2 folds one), and anything that needs more than MNIST. Libraries of
+What is left out: anything that needs more than MNIST. Libraries of
 models (torchvision, timm) initialize in the same manner, but draw from the global state.
 """
 
@@ -97,6 +97,30 @@ def hinton_student(seed: int = 0) -> nn.Sequential:
     return mlp(784, 800, 800, 10, seed=seed)
 
 
+def depthwise_cnn(width: int = 32, seed: int = 0) -> nn.Sequential:
+    """A MobileNet for digits: three depthwise-separable blocks with batch normalization; 4,138 parameters at width 32.
+
+    (B, 784) -> (B, 10) logits. A 3x3 convolution with stride 2 to width/2 channels, then three times a depthwise 3x3 (one
+    filter a channel) and a pointwise 1x1 convolution to `width` channels, each followed by batch normalization and ReLU; the
+    mean over the map, and a linear layer. Convolutions have no bias: the normalization would take it out again.
+    Raises ValueError for a width that is odd or below 2.
+    Source: Howard et al., 2017, "MobileNets", table 1, made small.  Notebook: 04_2_quantization_in_practice.
+    """
+    check_count("depthwise_cnn", "width", width, low=2)
+    if width % 2:
+        raise ValueError(f"depthwise_cnn: width must be even, since the first layer has half of it, got {width}")
+
+    def conv(n_in: int, n_out: int, kernel: int, stride: int = 1, groups: int = 1) -> list[nn.Module]:
+        settings = {"stride": stride, "padding": kernel // 2, "groups": groups, "bias": False}
+        return [nn.utils.skip_init(nn.Conv2d, n_in, n_out, kernel, **settings), nn.BatchNorm2d(n_out), nn.ReLU()]
+
+    layers: list[nn.Module] = [nn.Unflatten(1, (1, 28, 28)), *conv(1, width // 2, 3, stride=2)]  # (B, width/2, 14, 14)
+    for n_in, stride in ((width // 2, 2), (width, 1), (width, 1)):  # (B, width, 7, 7) from the first block on
+        layers += conv(n_in, n_in, 3, stride, groups=n_in) + conv(n_in, width, 1)
+    layers += [nn.AdaptiveAvgPool2d(1), nn.Flatten(), _empty(nn.Linear, width, 10)]
+    return _initialize(nn.Sequential(*layers), seed)
+
+
 def _empty(layer_type: type[nn.Module], *sizes: int) -> nn.Module:
     """The layer with memory but no values: torch's own initialization would draw from the global random state."""
     return nn.utils.skip_init(layer_type, *sizes)
@@ -111,5 +135,6 @@ def _initialize(model: nn.Sequential, seed: int) -> nn.Sequential:
             fan_in = layer.weight[0].numel()
             gain = 2 if isinstance(after, nn.ReLU) else 1
             nn.init.normal_(layer.weight, std=(gain / fan_in) ** 0.5, generator=generator)
-            nn.init.zeros_(layer.bias)
+            if layer.bias is not None:
+                nn.init.zeros_(layer.bias)
     return model

@@ -71,7 +71,7 @@ HELP = {
     "export": """
         Write the marks of an exercise: csv (a column a task), canvas and moodle (for their import), json
         (everything: cases, versions, isolation, fingerprint of the seed). An answer that still waits for a
-        mark by hand is named in the column `awaiting`.
+        mark by hand is named in the column `awaiting marks` of the csv.
         """,
     "stats": """
         See, for each task, the share of students who have all points, and the case at which most failed. A

@@ -242,7 +242,7 @@ class Worker:
         """Files in the worker's /tmp: each takes memory of the kernel that no other limit counts."""
         for pid in family_of(self.process.pid):
             with contextlib.suppress(OSError):
-                there = os.statvfs(f"/proc/{pid}/root/tmp")
+                there = os.statvfs(Path("/proc", str(pid), "root", "tmp"))
                 if there.f_blocks * there.f_frsize <= TMP_BYTES:  # bubblewrap itself still sees the /tmp outside
                     return there.f_files - there.f_ffree
         return 0

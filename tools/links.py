@@ -25,7 +25,7 @@ from tools.parity import parts_of  # noqa: E402
 from tools.source import CHAPTER, EXERCISE, STEM, Cell, Source, read_source  # noqa: E402
 
 PLANNED = {
-    "04_1_pruning_in_practice", "04_2_quantization_in_practice", "04_3_distillation_in_practice", "04_4_deep_compression",
+    "04_3_distillation_in_practice", "04_4_deep_compression",
     "05_1_image_recognition", "05_2_natural_language", "05_3_speech_recognition", "05_4_large_language_models",
     "06_1_tensorflow", "06_2_pytorch", "06_3_onnx",
     "07_1_accuracy_and_stability", "07_2_interpretability", "07_3_scalability", "08_faq",

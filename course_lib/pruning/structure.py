@@ -12,7 +12,7 @@ of an output unit go together, and what is left is an ordinary dense layer, only
 (1) is optimal block by block: no N:M mask keeps a larger total score. It is never better than (5) of `criteria.py` at the
 same sparsity, since every N:M mask is also an unstructured one; that gap is the price of the pattern.
 
-Left out: the permutation of input channels that wins some of the price back (Pool & Yu 2021), and the kernels themselves, which
+`permutation.py` has the order of input channels that wins some of the price back (Pool & Yu 2021). Left out: the kernels, which
 need a GPU of NVIDIA's Ampere generation or later (2:4, `torch.sparse.to_sparse_semi_structured`).
 """
 

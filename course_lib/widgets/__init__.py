@@ -7,6 +7,8 @@
     pruning.py      03_1  a threshold over the histogram of the weights, with live accuracy
     quantization.py 03_2  bits and granularity against error, bytes and accuracy
     distillation.py 03_3  a teacher's soft targets at any temperature
+    practice_pruning.py 04_1  a sparsity for each layer, against one threshold for all
+    practice_quantization.py 04_2  channels of unequal size under one scale, and equalized
     _base.py              what all share: a Matplotlib figure as the picture of a widget
 
 A figure is a function that returns an ipywidgets `VBox`: sliders above, picture and text below. Its numbers come from a pure

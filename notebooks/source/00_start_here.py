@@ -242,6 +242,8 @@ ax = plots.weight_histogram(W, {"mean magnitude": W.abs().mean().item()})
 # | [3.1 Weight pruning](03_1_weight_pruning.ipynb) | Which weights may go? |
 # | [3.2 Quantization](03_2_quantization.ipynb) | How few bits does a weight need? |
 # | [3.3 Knowledge distillation](03_3_knowledge_distillation.ipynb) | Can a small network learn what a large one knows? |
+# | [4.1 Pruning in practice](04_1_pruning_in_practice.ipynb) | How much, in which order, and does the network become faster? |
+# | [4.2 Quantization in practice](04_2_quantization_in_practice.ipynb) | Can a whole network compute with integers alone, and be right? |
 #
 # The order is that of the document, and each chapter says what it needs. In a hurry: 1, 3.1, 3.2. Planned chapters will put the
 # methods together, on real vision, speech and language models. What the chapters cost (computing measured on one core):
@@ -257,6 +259,8 @@ ax = plots.weight_histogram(W, {"mean magnitude": W.abs().mean().item()})
 # | [3.1 权重剪枝](03_1_weight_pruning.ipynb) | 哪些权重可以去掉？ |
 # | [3.2 量化](03_2_quantization.ipynb) | 一个权重最少需要几个比特？ |
 # | [3.3 知识蒸馏](03_3_knowledge_distillation.ipynb) | 小网络能学到大网络知道的东西吗？ |
+# | [4.1 剪枝实践](04_1_pruning_in_practice.ipynb) | 剪多少、按什么次序剪，网络真的变快了吗？ |
+# | [4.2 量化实践](04_2_quantization_in_practice.ipynb) | 整个网络只用整数，也能算对吗？ |
 #
 # 顺序与原文一致，每一章都写明了它的预备知识。赶时间的话，先学 1、3.1、3.2。计划中的后续章节会把这些方法合在一起，
 # 用到真实的视觉、语音和语言模型上。各章的花费如下（计算时间在单核上测得）：
@@ -271,6 +275,8 @@ COSTS = {
     "03_1_weight_pruning": (90, 29),
     "03_2_quantization": (90, 25),
     "03_3_knowledge_distillation": (75, 42),
+    "04_1_pruning_in_practice": (80, 34),
+    "04_2_quantization_in_practice": (90, 50),
 }
 for stem, (minutes, seconds) in COSTS.items():
     print(f"{stem:30} {minutes:3} min, {seconds:2} s of computing")
@@ -285,7 +291,7 @@ print(f"{'together':30} {hours:.0f} hours, {total} s of computing")
 #   prove that it equals the formula written as loops. Its docstring holds the formula, the shapes and the paper.
 # - **Break it.** Change a constant, run again. If a cell raises an `AssertionError`, a claim of the text no longer holds for your
 #   numbers: find out why.
-# - **Do the exercises.** 3.1, 3.2 and 3.3 each have a notebook of tasks with holes to fill and cells that check the answer.
+# - **Do the exercises.** 2.2, 3.1, 3.2 and 3.3 each have a notebook of tasks with holes to fill and cells that check the answer.
 #   Solutions are in `solutions`, for afterwards.
 # - **Expect other numbers.** Times differ between machines, and a trained network can differ in a few answers of 10,000. What
 #   the text claims is asserted with a margin.
@@ -300,7 +306,7 @@ print(f"{'together':30} {hours:.0f} hours, {total} s of computing")
 # - **读源码。** 每种方法都是 `course_lib` 里几行长的一个函数。各章用 `inspect.getsource` 展示它，并证明它与写成循环的公式完全一致。
 #   文档字符串里有公式、形状和论文出处。
 # - **弄坏它。** 改一个常数再跑。如果某个单元格抛出 `AssertionError`，说明正文的某个论断对你的数字不再成立：请找出原因。
-# - **做练习。** 3.1、3.2、3.3 各配有一本练习，有待填的空，也有检查答案的单元格。参考解答在 `solutions` 里，做完再看。
+# - **做练习。** 2.2、3.1、3.2、3.3 各配有一本练习，有待填的空，也有检查答案的单元格。参考解答在 `solutions` 里，做完再看。
 # - **数字会不同。** 机器不同，耗时就不同；训练出来的网络，一万个答案里也可能有几个不一样。正文的论断都用断言检查，并留有余量。
 #
 # 缺了什么，或者卡住了，就在终端里问“医生”。`python -m course_lib --help` 列出它还会做什么；

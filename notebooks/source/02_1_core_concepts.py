@@ -653,11 +653,11 @@ for name, model in (("pruned", pruned), ("32 units", small)):
 # %% [markdown] lang="en"
 # The pruned network is no faster: masked zeros are still multiplied. The small one is much faster, though by another factor than the count of
 # operations says, since calls and memory cost time as well. The ratio is measured in pairs, in turn, in one run, because the machine's mood
-# changes from second to second; a time alone, without batch size and threads, could not be compared with anything. Chapter
-# [3.1](03_1_weight_pruning.ipynb) shows, and the planned `04_1_pruning_in_practice` will show further, which zeros do make a network faster.
+# changes from second to second; a time alone, without batch size and threads, could not be compared with anything. Chapters
+# [3.1](03_1_weight_pruning.ipynb) and [4.1](04_1_pruning_in_practice.ipynb) show which zeros do make a network faster.
 
 # %% [markdown] lang="zh"
-# 剪枝后的网络并没有变快：掩码置零的权重照样要乘。小网络快得多，但倍数与运算量之比并不一致，因为函数调用和内存也要花时间。比值是在同一次运行里成对、轮流测出来的，因为机器的状态时刻在变；光报一个时间，不说批大小和线程数，就没法和任何东西比较。第 [3.1](03_1_weight_pruning.ipynb) 章会说明哪些零真能让网络变快，计划中的 `04_1_pruning_in_practice` 还会接着讲。
+# 剪枝后的网络并没有变快：掩码置零的权重照样要乘。小网络快得多，但倍数与运算量之比并不一致，因为函数调用和内存也要花时间。比值是在同一次运行里成对、轮流测出来的，因为机器的状态时刻在变；光报一个时间，不说批大小和线程数，就没法和任何东西比较。第 [3.1](03_1_weight_pruning.ipynb) 章和第 [4.1](04_1_pruning_in_practice.ipynb) 章会说明哪些零真能让网络变快。
 
 # %% [markdown] lang="en"
 # ## 8 · The protocol

@@ -939,11 +939,11 @@ assert grew_kept > grew_all + 0.2
 # %% [markdown] lang="en"
 # The mask alone, laid over *untrained* weights, already reads digits: nearly all the weights it kept are ones that training
 # was going to enlarge. And the ticket learns faster than the same sparse network from another start. Whether it also ends
-# higher takes full training and many rounds, in a later chapter (4.1, planned).
+# higher takes full training and many rounds, which chapter [4.1](04_1_pruning_in_practice.ipynb) begins.
 
 # %% [markdown] lang="zh"
 # 仅仅把掩码盖在*未经训练*的权重上，就已经能认数字了：它留下的权重，几乎都是训练将会放大的。而且，“彩票”比同样稀疏、另作初始化的网络学得更快。
-# 最终的准确率是否也更高，要靠完整的训练和多轮剪枝来回答，留给后面的一章（第 4.1 章，计划中）。
+# 最终的准确率是否也更高，要靠完整的训练和多轮剪枝来回答，第 [4.1](04_1_pruning_in_practice.ipynb) 章会开始回答。
 
 # %% [markdown] lang="en"
 # ## 13 · Bytes: when is a sparse file smaller?

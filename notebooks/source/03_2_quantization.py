@@ -1064,10 +1064,10 @@ print("values per layer:", [final.get_submodule(name).weight.unique().numel() fo
 # %% [markdown] lang="en"
 # Fine-tuning without the rounding in the way does not prepare a network for it. Sixty updates with it win back the share
 # printed above, with each seed. Three seeds speak about this network and this
-# budget, no more; the planned chapter `04_2_quantization_in_practice` will train longer and quantize activations too.
+# budget, no more; chapter [4.2](04_2_quantization_in_practice.ipynb) trains longer and quantizes activations too.
 
 # %% [markdown] lang="zh"
-# 微调时若没有取整，网络就不会为取整做好准备。带着取整只更新六十步，每个种子都赢回了相当一部分损失，比例见上面的输出。三个随机种子只能说明这个网络、这个预算下的情况；计划中的 `04_2_quantization_in_practice` 章会训练更久，
+# 微调时若没有取整，网络就不会为取整做好准备。带着取整只更新六十步，每个种子都赢回了相当一部分损失，比例见上面的输出。三个随机种子只能说明这个网络、这个预算下的情况；第 [4.2](04_2_quantization_in_practice.ipynb) 章会训练更久，
 # 并且把激活值也一起量化。
 
 # %% [markdown] lang="en"

@@ -119,12 +119,12 @@ zeros, want = float((got == 0).double().mean()), math.erf(0.5 / math.sqrt(math.p
 assert abs(zeros - want) < 0.006, f"Gaussian weights, c = 0.5: {zeros:.4f} of them are zero, want about {want:.4f}"
 
 # %% [markdown] lang="en" role="solution"
-# **What the faults cost.** Turned round, the listing keeps exactly what the network needs least; a later chapter (4.1, planned) measures the ruin. One
+# **What the faults cost.** Turned round, the listing keeps exactly what the network needs least; chapter [4.1](../../notebooks/en/04_1_pruning_in_practice.ipynb) measures the ruin. One
 # mean for the tensor silences rows that happen to be small: in the picture, the whole second row counts as small beside the first. And
 # a bias has no row of its own to be compared with: there is one for each unit, and pruning it saves next to nothing.
 
 # %% [markdown] lang="zh" role="solution"
-# **这三处错误的代价。** 写反之后，留下的恰好是网络最不需要的；计划中的第 4.1 章会测出后果。整个张量共用一个平均值，会让数值偏小的行整行归零：
+# **这三处错误的代价。** 写反之后，留下的恰好是网络最不需要的；第 [4.1](../../notebooks/zh/04_1_pruning_in_practice.ipynb) 章会测出后果。整个张量共用一个平均值，会让数值偏小的行整行归零：
 # 图中的第二行与第一行相比，整行都算“小”。至于偏置，它没有自己的一行可比：每个单元只有一个，剪掉它几乎省不下什么。
 
 # %% [markdown] lang="en"
