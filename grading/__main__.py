@@ -16,7 +16,6 @@ from pathlib import Path
 from tqdm import tqdm
 
 from grading import by_hand, feedback, records
-from grading.bundle import BundleError, bundle, nbgrader_course
 from grading.cases import CaseFile, load
 from grading.cluster import grade_on_cluster
 from grading.doctor import report, require_sound
@@ -26,7 +25,7 @@ from grading.notebook import FolderError, Found, Task, find_submissions, tasks_o
 from grading.sandbox import ISOLATIONS, ROOT, Limits, SandboxError, find_isolation
 
 CASES = ROOT / "tests/grading"
-KNOWN = (BundleError, GradebookError, SandboxError, FolderError, feedback.FeedbackError, FileNotFoundError, ValueError)
+KNOWN = (GradebookError, SandboxError, FolderError, feedback.FeedbackError, FileNotFoundError, ValueError)
 
 HELP = {
     "grade": """
@@ -45,7 +44,7 @@ HELP = {
         Time: a call may take 5 s on the clock unless its case says otherwise, an answer cell 10 s to run, a
         submission 60 s together (--seconds), after which its remaining cases are lost. Whoever runs into a
         deadline steps back to the end of the queue first and is judged again there, so a submission that
-        loops costs at most about 70 s and delays nobody by more than one deadline.
+        loops costs at most about 70 s, and delays the others by 15 s at most.
         """,
     "doctor": """
         See whether this machine can grade: versions, exercises with hidden cases, and thirteen attempts to get
@@ -249,13 +248,18 @@ def doctor(options: argparse.Namespace) -> int:
 
 def make_bundle(options: argparse.Namespace) -> int:
     """Write the zip or the nbgrader course; see HELP."""
+    from grading.bundle import BundleError, bundle, nbgrader_course  # it reads sources with jupytext: seconds to import
+
     if (options.target is None) == (options.nbgrader is None):
         raise ValueError("name either OUT.zip or --nbgrader DIR")
-    if options.nbgrader:
-        names = nbgrader_course(ROOT, options.nbgrader, options.exercise, options.language or "en")
-    else:
-        languages = (options.language,) if options.language else ("en", "zh")
-        names = bundle(ROOT, options.target, options.exercise, languages)
+    try:
+        if options.nbgrader:
+            names = nbgrader_course(ROOT, options.nbgrader, options.exercise, options.language or "en")
+        else:
+            languages = (options.language,) if options.language else ("en", "zh")
+            names = bundle(ROOT, options.target, options.exercise, languages)
+    except BundleError as error:
+        raise ValueError(str(error)) from None
     print(f"{len(names)} files in {options.target or options.nbgrader}")
     return 0
 

@@ -71,7 +71,7 @@ def case_file(stem: str) -> cases.CaseFile:
 def setup(stem: str) -> str:
     """The text of the setup cell of an exercise."""
     source = read_source(ROOT / f"solutions/source/{stem}.py", ROOT, EXERCISE)
-    return next(block.en.text for block in source.blocks if block.en.role == "setup")
+    return next((block.en.text for block in source.blocks if block.en.role == "setup"), "")
 
 
 def solution(stem: str, task: str) -> str:
