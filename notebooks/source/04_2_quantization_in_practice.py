@@ -22,7 +22,7 @@
 # - distribute bits over layers under a byte budget, and say when int8 is faster.
 #
 # Time: 90 minutes of reading and trying, about a minute of computing. Memory: 1 GB. Needs: chapter 3.2 (scale and zero point,
-# observers, QAT, LSQ), chapter 2.2 (`verdict`), and the trained LeNet-300-100 (trained once, in a minute, where it is not
+# observers, QAT, LSQ), chapter 2.1 (`verdict`), and the trained LeNet-300-100 (trained once, in a minute, where it is not
 # there yet). Three small depthwise networks are trained here.
 
 # %% [markdown] lang="zh"
@@ -35,7 +35,7 @@
 # - 在相同预算下比较就近取整、均衡、偏差修正、学习取整和训练；
 # - 在字节预算之内给各层分配比特，并说清 int8 什么时候更快。
 #
-# 时间：阅读和动手约 90 分钟，计算约一分钟。内存：1 GB。需要：第 3.2 章（缩放因子与零点、观察器、QAT、LSQ），第 2.2 章（`verdict`），
+# 时间：阅读和动手约 90 分钟，计算约一分钟。内存：1 GB。需要：第 3.2 章（缩放因子与零点、观察器、QAT、LSQ），第 2.1 章（`verdict`），
 # 以及训练好的 LeNet-300-100（若还没有，会自动训练一次，约一分钟）。本章还会当场训练三个小的深度可分离网络。
 
 # %%
