@@ -16,7 +16,7 @@ LIMIT = 3
 
 
 def magnitude_score(W):
-    """|W|. Source: Han 2015. Notebook: 03_1_weight_pruning, 04_1_pruning_in_practice."""
+    """|W|. Source: Han 2015. Notebook: 03_1_weight_pruning, 04_3_distillation_in_practice."""
 
 
 class Code:
@@ -122,11 +122,11 @@ def test_a_whole_course_has_no_broken_thread(course):
         ("README.md", "[chapter]", "`course_lib.pruning.Code.decode` [chapter]", "decode", "is no name of the library"),
         (MODULE, " Source: Han 2015.", "", "def magnitude_score", "has no 'Source:'"),
         (MODULE, " Notebook: 03_1_weight_pruning.", "", "class Code", "has no 'Notebook:'"),
-        (MODULE, "03_1_weight_pruning, 04_1", "04_1", "def magnitude_score", "not written yet"),
+        (MODULE, "03_1_weight_pruning, 04_3", "04_3", "def magnitude_score", "not written yet"),
         (
             MODULE,
-            "03_1_weight_pruning, 04_1",
-            "03_1_weight_puring, 04_1",
+            "03_1_weight_pruning, 04_3",
+            "03_1_weight_puring, 04_3",
             "def magnitude_score",
             "no notebook 03_1_weight_puring",
         ),

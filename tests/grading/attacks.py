@@ -91,7 +91,8 @@ for path in @SECRETS@:
 for path in @PLACES@:
     attempt(path, lambda: open(path + "/evil", "w"))
 for path in @SECRETS@:
-    attempt(path, lambda: open(path, "ab"))
+    if os.path.exists(path):
+        attempt(path, lambda: open(path, "ab"))
 == network | 4 || reaches this machine's own listeners, another machine, a name server
 attempt("own", lambda: socket.create_connection(("127.0.0.1", @PORT@), 0.3))
 attempt("far", lambda: socket.create_connection(("192.0.2.1", 80), 0.3))
@@ -107,7 +108,8 @@ except OSError:
 out += ["disk"] * (n > 17_000_000)
 attempt("large", lambda: open("/tmp/0", "wb").truncate(10**9) or 1)
 for name in os.listdir("/tmp"):
-    os.unlink("/tmp/" + name)
+    if os.path.isfile("/tmp/" + name):
+        os.unlink("/tmp/" + name)
 == hidden-memory | 4 || makes memory that belongs to no process
 attempt("memfd", lambda: os.memfd_create("x"))
 attempt("shmget", lambda: libc.shmget(0, 10**8, 0o1600))
