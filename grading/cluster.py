@@ -14,10 +14,10 @@ from grading.sandbox import ROOT, Limits, SandboxError, find_isolation
 
 
 @cache
-def _exam_here(stem: str, case_name: str, digest: str, secret: bytes, isolation: str, limits: Limits) -> Exam:
+def _exam_here(stem: str, digest: str, secret: bytes, isolation: str, limits: Limits) -> Exam:
     """The exam on a worker, from its own checkout; probed once. ValueError when the checkout is another one."""
     require_sound(find_isolation(isolation))
-    exam = exam_for(stem, tasks_of(stem, ROOT), ROOT / "tests/grading" / case_name, secret, isolation, limits)
+    exam = exam_for(stem, tasks_of(stem, ROOT), ROOT / f"tests/grading/{stem}.py", secret, isolation, limits)
     if exam.file.digest != digest:
         raise ValueError(f"the hidden cases of {stem} on this worker are not those of the grader: update its checkout")
     return exam
@@ -25,7 +25,7 @@ def _exam_here(stem: str, case_name: str, digest: str, secret: bytes, isolation:
 
 def judge_here(raw: bytes, student: str, stem: str, digest: str, secret: bytes, isolation: str, limits: Limits) -> dict:
     """What a worker does: judge one notebook. Its desk is closed at once, since the next task may come to another thread."""
-    exam = _exam_here(stem, f"{stem}.py", digest, secret, isolation, limits)
+    exam = _exam_here(stem, digest, secret, isolation, limits)
     desk = Desk(exam)
     try:
         return judge(raw, student, exam, desk)
@@ -44,15 +44,15 @@ def grade_on_cluster(found: list[Found], exam: Exam, address: str) -> Iterator[d
     except (OSError, ValueError) as error:
         raise SandboxError(f"no Dask scheduler answers at {address} ({type(error).__name__})") from None
     with client:
-        futures = {}
+        futures = []
         for item in found:
             raw, _, problem = digest_of(item)
             if problem:
                 yield failed(item.student, exam, problem)
                 continue
             args = (exam.stem, exam.file.digest, exam.secret, exam.isolation, exam.limits)
-            futures[client.submit(judge_here, raw, item.student, *args, pure=False, retries=2)] = item
-        for future in as_completed(list(futures)):
+            futures.append(client.submit(judge_here, raw, item.student, *args, pure=False, retries=2))
+        for future in as_completed(futures):
             try:
                 yield future.result()
             except (RuntimeError, ImportError, ValueError) as error:

@@ -26,6 +26,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -234,18 +235,10 @@ class Worker:
             raise Lost("time")
         if now >= self.next_look:  # by the clock: who keeps the line busy with single bytes is looked at too
             self.next_look = now + 0.2
-            if memory_of(self.process.pid) > self.limits.total_memory or self._names() > MAX_NAMES:
+            family = family_of(self.process.pid)
+            if sum(family.values()) > self.limits.total_memory or names_of(family) > MAX_NAMES:
                 raise Lost("memory")
         return _ready(stream, event, min(deadline - now, 0.2))
-
-    def _names(self) -> int:
-        """Files in the worker's /tmp: each takes memory of the kernel that no other limit counts."""
-        for pid in family_of(self.process.pid):
-            with contextlib.suppress(OSError):
-                there = os.statvfs(Path("/proc", str(pid), "root", "tmp"))
-                if there.f_blocks * there.f_frsize <= TMP_BYTES:  # bubblewrap itself still sees the /tmp outside
-                    return there.f_files - there.f_ffree
-        return 0
 
     def complaint(self) -> str:
         """What a dead worker wrote to its error stream: for the teacher, when no worker starts at all."""
@@ -292,6 +285,16 @@ def family_of(pid: int) -> dict[int, int]:
         found[one] = resident.get(one, 0)
         front += children.get(one, [])
     return found
+
+
+def names_of(family: Iterable[int]) -> int:
+    """Files in the /tmp of a worker, seen through its processes: each takes memory of the kernel that no other limit counts."""
+    for pid in family:
+        with contextlib.suppress(OSError):
+            there = os.statvfs(Path("/proc", str(pid), "root", "tmp"))
+            if there.f_blocks * there.f_frsize <= TMP_BYTES:  # bubblewrap itself still sees the /tmp outside
+                return there.f_files - there.f_ffree
+    return 0
 
 
 def memory_of(pid: int) -> int:
