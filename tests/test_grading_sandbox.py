@@ -26,7 +26,7 @@ needs_bwrap = pytest.mark.skipif(bool(missing), reason=f"bubblewrap: {missing}")
 each_isolation = pytest.mark.parametrize("isolation", [pytest.param("bwrap", marks=needs_bwrap), "none"])
 SMALL = Limits(memory=500_000_000, total_memory=500_000_000, seconds=20.0, processes=16)
 PRELUDE = """
-import os, resource, sys, threading, time
+import itertools, os, resource, sys, threading, time
 
 def echo(x): return x
 def change(x): x[0] = 9.0; return None
@@ -35,6 +35,8 @@ def lies(): return object()
 def sleep(): time.sleep(30)
 def loop():
     while True: pass
+def flood():
+    for k in itertools.count(): os.symlink("x" * 100, f"/tmp/{k}")
 def end(): os._exit(3)
 def end_soon(): threading.Timer(0.1, os._exit, (0,)).start()
 def speak(): os.write(4, b"x" * 100); os.write(4, b"y" * 100)
@@ -165,6 +167,14 @@ def test_memory_counts_all_processes_of_a_worker(start):
     call(one, "echo", 1)
     held = sandbox.memory_of(one.process.pid)
     assert 10_000_000 < held < 400_000_000
+
+
+@needs_bwrap
+@pytest.mark.parametrize("most, category", [(500, "memory"), (10**9, "time")])
+def test_files_without_end_end_the_worker_by_their_number(start, monkeypatch, most, category):
+    monkeypatch.setattr(sandbox, "MAX_NAMES", most)
+    with pytest.raises(Lost, match=category):
+        call(start("bwrap"), "flood", seconds=2.0)
 
 
 @each_isolation
