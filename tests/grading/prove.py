@@ -44,18 +44,23 @@ class Patience:
 
 
 @cache
-def answers_of(stem: str) -> dict[str, Cell]:
-    """The answer cells of an exercise in code, in order."""
+def cells_of(stem: str) -> list[Cell]:
+    """The cells of an exercise's solution in English, in order."""
     source = read_source(ROOT / f"solutions/source/{stem}.py", ROOT, EXERCISE)
     assert not source.problems, source.problems
-    return {block.en.id: block.en for block in source.blocks if block.en.role == "answer" and block.en.kind == "code"}
+    return [block.en for block in source.blocks]
+
+
+@cache
+def answers_of(stem: str) -> dict[str, Cell]:
+    """The answer cells of an exercise in code, in order."""
+    return {cell.id: cell for cell in cells_of(stem) if cell.role == "answer" and cell.kind == "code"}
 
 
 @cache
 def points_of(stem: str) -> dict[str, float]:
     """Points of each answer in code: the sum over its check cells."""
-    source = read_source(ROOT / f"solutions/source/{stem}.py", ROOT, EXERCISE)
-    checks = [block.en for block in source.blocks if block.en.role == "check"]
+    checks = [cell for cell in cells_of(stem) if cell.role == "check"]
     return {
         task: sum(c.points for c in checks if c.id == f"{task}-check" or c.id.startswith(f"{task}-check-"))
         for task in answers_of(stem)
@@ -70,8 +75,7 @@ def case_file(stem: str) -> cases.CaseFile:
 
 def setup(stem: str) -> str:
     """The text of the setup cell of an exercise."""
-    source = read_source(ROOT / f"solutions/source/{stem}.py", ROOT, EXERCISE)
-    return next((block.en.text for block in source.blocks if block.en.role == "setup"), "")
+    return next((cell.text for cell in cells_of(stem) if cell.role == "setup"), "")
 
 
 def solution(stem: str, task: str) -> str:
